@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
 // BatchFunc handles several messages at once. All of them succeed or none.
@@ -37,19 +40,16 @@ func (m *Middleware) Batch(handle BatchFunc, batching Batching) message.HandlerF
 	if batching.Wait <= 0 {
 		batching.Wait = 20 * time.Millisecond
 	}
+	handle = recovering(handle)
 	single := m.Wrap(func(msg *message.Message) ([]*message.Message, error) {
 		outputs, err := handle([]*message.Message{msg})
 		return outputs, errors.Join(err, explicit(outputs))
 	})
 	gather := &gatherer{batching: batching, run: func(msgs []*message.Message) []error {
-		errs, err := m.together(msgs, handle)
-		if err == nil {
-			return errs
-		}
-		// Nothing of the batch was committed.
+		errs := make([]error, len(msgs))
 		var all sync.WaitGroup
-		for i, msg := range msgs {
-			all.Go(func() { _, errs[i] = single(msg) })
+		for _, i := range m.together(msgs, handle) {
+			all.Go(func() { _, errs[i] = single(msgs[i]) })
 		}
 		all.Wait()
 		return errs
@@ -59,20 +59,23 @@ func (m *Middleware) Batch(handle BatchFunc, batching Batching) message.HandlerF
 	}
 }
 
-// together processes a batch as one. An error says that nothing was committed
-// for the batch and its messages must be handled one by one; that includes
-// events in flight and conflicts, which are rare and waited for there.
-func (m *Middleware) together(msgs []*message.Message, handle BatchFunc) ([]error, error) {
-	errs := make([]error, len(msgs))
+// together processes a batch as one and returns the indexes of the messages that
+// must be handled singly: all of them when nothing was committed, else those in
+// flight elsewhere or in conflict, which the single path waits for or quarantines.
+func (m *Middleware) together(msgs []*message.Message, handle BatchFunc) (rest []int) {
+	every := make([]int, len(msgs))
+	for i := range every {
+		every[i] = i
+	}
 	if len(msgs) == 1 {
-		return errs, errors.New("batch of one")
+		return every
 	}
 	// 1. Identify.
 	events := make([]*Event, len(msgs))
 	for i, msg := range msgs {
 		events[i] = &Event{}
 		if err := m.identify(events[i], msg); err != nil {
-			return errs, err
+			return every // the single path reports it
 		}
 	}
 	// 2. Claim. The first message's context stands for all: they share a
@@ -80,21 +83,14 @@ func (m *Middleware) together(msgs []*message.Message, handle BatchFunc) ([]erro
 	delivered := msgs[0].Context()
 	claim, err := m.config.Strategy.Claim(delivered, events)
 	if err != nil {
-		return errs, err
+		return every
 	}
 	if claim != nil {
-		committed := false
-		defer func() {
-			if !committed {
-				m.release(delivered, claim)
-			}
-		}()
 		defer restore(msgs)()
-		err = m.handleBatch(claim, events, handle)
-		committed = err == nil
-	}
-	if err != nil {
-		return errs, err
+		if err := m.handleBatch(delivered, claim, events, handle); err != nil {
+			_ = m.observe(events[0], Failed, fmt.Errorf("batch of %d: %w", len(msgs), err))
+			return every
+		}
 	}
 	for i, event := range events {
 		switch event.Verdict {
@@ -102,18 +98,41 @@ func (m *Middleware) together(msgs []*message.Message, handle BatchFunc) ([]erro
 			_ = m.observe(event, Processed, nil)
 		case Duplicate:
 			_ = m.observe(event, AlreadyProcessed, nil)
-		default: // the fresh ones are committed: only these come again
-			errs[i] = m.observe(event, StillInFlight, fmt.Errorf("event %q is %s: %w", event.EventID, event.Verdict, ErrInFlight))
+		default:
+			rest = append(rest, i)
 		}
 	}
-	return errs, nil
+	return rest
 }
 
-// handleBatch takes steps 3 and 4 for the fresh events of a claim.
-func (m *Middleware) handleBatch(claim Claim, events []*Event, handle BatchFunc) error {
+// recovering turns a panic into an error: a batch may run on a timer's goroutine,
+// where nobody above would catch it.
+func recovering(handle BatchFunc) BatchFunc {
+	return func(msgs []*message.Message) (outputs []*message.Message, err error) {
+		defer func() {
+			if recovered := recover(); recovered != nil {
+				err = fmt.Errorf("panic in batch handler: %v\n%s", recovered, debug.Stack())
+			}
+		}()
+		return handle(msgs)
+	}
+}
+
+// handleBatch takes steps 3 and 4 for the fresh events of a claim, and releases
+// it unless it commits.
+func (m *Middleware) handleBatch(delivered context.Context, claim Claim, events []*Event, handle BatchFunc) error {
+	committed := false
+	defer func() {
+		if !committed {
+			m.release(delivered, claim)
+		}
+	}()
+	if err := failpoint.Hit(failpoint.AfterClaim); err != nil {
+		return err
+	}
 	var fresh []*message.Message
 	var first *Event
-	ctx := claim.Context(events[0].Message.Context())
+	ctx := claim.Context(delivered)
 	for _, event := range events {
 		if event.Verdict != Fresh {
 			continue
@@ -128,7 +147,14 @@ func (m *Middleware) handleBatch(claim Claim, events []*Event, handle BatchFunc)
 	if err := errors.Join(err, explicit(outputs)); err != nil {
 		return err
 	}
-	return claim.Commit(ctx, m.stamp(first, outputs))
+	if err := failpoint.Hit(failpoint.AfterHandle); err != nil {
+		return err
+	}
+	if err := claim.Commit(fresh[0].Context(), m.stamp(first, outputs)); err != nil {
+		return err
+	}
+	committed = true
+	return nil
 }
 
 func explicit(outputs []*message.Message) error {
