@@ -106,3 +106,20 @@ func RuleFor(broker string, sql bool) (Rule, error) {
 	}
 	return Rule{}, fmt.Errorf("no rule for broker %q: expected one of %s", broker, strings.Join(known, ", "))
 }
+
+// With returns the rule with another strategy, as dedup.strategy in the config
+// asks for. The kinds of claim and the need of a ledger follow the strategy.
+func (r Rule) With(strategy string) Rule {
+	r.Strategy = strategy
+	switch strategy {
+	case StrategyMessageID, StrategyDedupID, StrategyConsumer:
+		r.Ledger, r.Claim, r.Claims = true, Pessimistic, []ClaimKind{Pessimistic}
+		r.HapaxAdds = "a ledger of processed IDs with fenced leases"
+	case StrategyNone:
+		r.Ledger, r.Claim, r.Claims = false, "", nil
+		r.HapaxAdds = "nothing: deduplication is off"
+	default:
+		r.Ledger = false
+	}
+	return r
+}

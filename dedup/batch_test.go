@@ -1,0 +1,134 @@
+package dedup_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/dedup/ledger/memory"
+)
+
+// batches is a batch handler under test and what it saw.
+type batches struct {
+	mu     sync.Mutex
+	sizes  []int
+	seen   map[string]int
+	refuse string // event whose batch fails
+	panics bool
+}
+
+func (b *batches) handle(msgs []*message.Message) ([]*message.Message, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sizes = append(b.sizes, len(msgs))
+	for _, msg := range msgs {
+		if msg.UUID == b.refuse && b.panics {
+			panic("poison")
+		}
+		if msg.UUID == b.refuse {
+			return nil, errInjected
+		}
+	}
+	for _, msg := range msgs {
+		b.seen[dedup.EventFrom(msg.Context()).EventID]++
+	}
+	return nil, nil
+}
+
+func batching(t *testing.T, b *batches, size int) message.HandlerFunc {
+	b.seen = map[string]int{}
+	strategy := strategyOn(memory.New(memory.Config{}))
+	t.Cleanup(func() { _ = strategy.Close() })
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+	require.NoError(t, err)
+	return middleware.Batch(b.handle, dedup.Batching{Size: size, Wait: time.Second})
+}
+
+// deliverAll hands messages over at once and counts the errors.
+func deliverAll(handle message.HandlerFunc, ids ...string) (failed int) {
+	var all sync.WaitGroup
+	var errs atomic.Int64
+	for _, id := range ids {
+		all.Go(func() {
+			if _, err := handle(order(id)); err != nil {
+				errs.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	return int(errs.Load())
+}
+
+func ids(n int) (ids []string) {
+	for i := range n {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	return ids
+}
+
+func TestABatchTakesEffectOncePerEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batches{}
+		handle := batching(t, b, 10)
+		require.Zero(t, deliverAll(handle, ids(10)...))
+		require.Equal(t, []int{10}, b.sizes)
+		require.Zero(t, deliverAll(handle, ids(13)...)) // ten duplicates, three fresh
+		require.Len(t, b.seen, 13)
+		for id, times := range b.seen {
+			require.Equal(t, 1, times, id)
+		}
+	})
+}
+
+func TestABatchGoesWhenItsFirstMessageHasWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batches{}
+		handle := batching(t, b, 10)
+		started := time.Now()
+		require.Zero(t, deliverAll(handle, ids(3)...))
+		require.Equal(t, time.Second, time.Since(started))
+		require.Equal(t, []int{3}, b.sizes)
+	})
+}
+
+func TestAPoisonMessageFailsAlone(t *testing.T) {
+	for _, panics := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &batches{refuse: "4", panics: panics}
+			require.Equal(t, 1, deliverAll(batching(t, b, 10), ids(10)...))
+			require.Len(t, b.seen, 9)
+			for id, times := range b.seen {
+				require.Equal(t, 1, times, id)
+			}
+		})
+	}
+}
+
+// Two copies in one batch: one takes effect, the other is a duplicate of it.
+func TestCopiesInOneBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batches{}
+		require.Zero(t, deliverAll(batching(t, b, 4), "1", "1", "2", "2"))
+		require.Equal(t, map[string]int{"1": 1, "2": 1}, b.seen)
+	})
+}
+
+func TestAnOutputOfABatchNeedsAnID(t *testing.T) {
+	strategy := strategyOn(memory.New(memory.Config{}))
+	defer strategy.Close()
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+	require.NoError(t, err)
+	handle := middleware.Batch(func([]*message.Message) ([]*message.Message, error) {
+		return message.Messages{message.NewMessage("", nil)}, nil
+	}, dedup.Batching{Size: 1})
+	_, err = handle(order("1"))
+	require.True(t, errors.Is(err, dedup.ErrBatchOutput), "%v", err)
+}

@@ -1,0 +1,102 @@
+package dedup_test
+
+import (
+	"testing"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+func TestIdentityTakesTheFirstPlaceThatHasAnID(t *testing.T) {
+	msg := message.NewMessage("uuid", []byte(`{"order":{"id":"from-payload","n":12345678901234567890}}`))
+	msg.Metadata = message.Metadata{
+		dedup.MetaEventID: "own", "ce_id": "7", "ce_source": "/shop", dedup.MetaBrokerID: "broker",
+	}
+	identity := dedup.Identity{Pointer: "/order/id", ContentHash: true}
+	expectID := func(id string, source dedup.Source) {
+		t.Helper()
+		found, where, err := identity.Find(msg)
+		require.NoError(t, err)
+		require.Equal(t, source, where)
+		if id != "" {
+			require.Equal(t, id, found)
+		}
+	}
+	expectID("own", dedup.SourceMetadata)
+	delete(msg.Metadata, dedup.MetaEventID)
+	expectID("5:/shop:7", dedup.SourceCloudEvent)
+	delete(msg.Metadata, "ce_id")
+	expectID("broker", dedup.SourceBroker)
+	delete(msg.Metadata, dedup.MetaBrokerID)
+	expectID("uuid", dedup.SourceUUID)
+	identity.IgnoreUUID = true
+	expectID("from-payload", dedup.SourcePointer)
+	identity.IgnoreUUID = false
+	msg.UUID = ""
+	expectID("from-payload", dedup.SourcePointer)
+	identity.Pointer = "/order/n"
+	expectID("12345678901234567890", dedup.SourcePointer) // exact, not 1.2345678901234567e+19
+	identity.Pointer = ""
+	expectID("", dedup.SourceContent)
+}
+
+// Two sources and IDs that concatenate to the same text are two events.
+func TestCloudEventsWithAmbiguousPartsStayApart(t *testing.T) {
+	find := func(source, id string) string {
+		msg := message.NewMessage("", nil)
+		msg.Metadata = message.Metadata{"ce_source": source, "ce_id": id}
+		found, _, err := dedup.Identity{}.Find(msg)
+		require.NoError(t, err)
+		return found
+	}
+	require.NotEqual(t, find("a:b", "c"), find("a", "b:c"))
+}
+
+func TestContentHashIsOfCanonicalJSON(t *testing.T) {
+	hash := func(payload string) string {
+		id, _, err := dedup.Identity{ContentHash: true}.Find(message.NewMessage("", []byte(payload)))
+		require.NoError(t, err)
+		return id
+	}
+	require.Equal(t, hash(`{"a":1,"b":2}`), hash(`{ "b": 2, "a": 1.0 }`))
+	require.NotEqual(t, hash(`{"a":1}`), hash(`{"a":2}`))
+	require.NotEqual(t, hash("not json 1"), hash("not json 2"))
+}
+
+func TestMissingIDSaysWhereItWasLookedFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		identity dedup.Identity
+		payload  string
+		message  string
+	}{
+		"nothing configured": {dedup.Identity{}, `{}`,
+			`event has no ID: looked for metadata hapax_event_id, ce_id, the broker's own field, the UUID; set one where the event is made, or dedup.id.pointer in the config`},
+		"pointer finds nothing": {dedup.Identity{Pointer: "/id"}, `{}`,
+			`event has no ID: read /id: object has no key "id": JSON pointer error`},
+		"pointer finds an object": {dedup.Identity{Pointer: "/id"}, `{"id":{}}`,
+			`event has no ID: /id is a map[string]interface {}, expected a string or a number`},
+		"payload is not JSON": {dedup.Identity{Pointer: "/id"}, `<id/>`,
+			`event has no ID: read /id: payload is not JSON: invalid character '<' looking for beginning of value`},
+		"empty ID in the payload": {dedup.Identity{Pointer: "/id", IgnoreUUID: true}, `{"id":""}`,
+			`event has no ID: looked for metadata hapax_event_id, ce_id, the broker's own field, /id in the payload; set one where the event is made, or dedup.id.pointer in the config`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := test.identity.Find(message.NewMessage("", []byte(test.payload)))
+			require.ErrorIs(t, err, dedup.ErrNoID)
+			require.EqualError(t, err, test.message)
+		})
+	}
+}
+
+func TestIDsOfDifferentPartsDiffer(t *testing.T) {
+	id := func(service, handler, event string) dedup.ID {
+		return dedup.NewID(dedup.Scope{Service: service, Handler: handler}, event)
+	}
+	require.NotEqual(t, id("a", "bc", "d"), id("ab", "c", "d"))
+	require.NotEqual(t, id("a", "b", "cd"), id("a", "bc", "d"))
+	require.Equal(t, id("a", "b", "c"), id("a", "b", "c"))
+	require.NotEqual(t, dedup.OutputID(scope, "1", 0), dedup.OutputID(scope, "1", 1))
+	require.NotEqual(t, dedup.OutputID(scope, "1", 0), dedup.OutputID(scope, "2", 0))
+}

@@ -1,0 +1,163 @@
+package dedup_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/dedup/ledger/memory"
+)
+
+const lease = 30 * time.Second
+
+func claimOne(t *testing.T, strategy dedup.Strategy, id string) (*dedup.Event, dedup.Claim) {
+	t.Helper()
+	msg := order(id)
+	event := &dedup.Event{Message: msg, Entry: dedup.Entry{ID: dedup.NewID(scope, id), Scope: scope, EventID: id, Digest: dedup.NewDigest(msg.Payload)}}
+	claim, err := strategy.Claim(t.Context(), []*dedup.Event{event})
+	require.NoError(t, err)
+	return event, claim
+}
+
+func strategyOn(ledger dedup.Ledger) *dedup.LedgerStrategy {
+	return dedup.NewLedgerStrategy(ledger, &publications{}, dedup.LedgerOptions{Lease: lease, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// A handler that runs ten times as long as the lease keeps it, because of the
+// heartbeat: nobody takes over, and its commit stands.
+func TestHeartbeatKeepsTheLeaseOfASlowHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		strategy := strategyOn(memory.New(memory.Config{}))
+		defer strategy.Close()
+		_, claim := claimOne(t, strategy, "1")
+		ctx := claim.Context(t.Context())
+		for range 100 {
+			time.Sleep(lease / 10)
+			event, other := claimOne(t, strategy, "1")
+			require.Equal(t, dedup.InFlight, event.Verdict)
+			require.Nil(t, other)
+		}
+		require.NoError(t, ctx.Err())
+		require.NoError(t, claim.Commit(ctx, nil))
+		event, _ := claimOne(t, strategy, "1")
+		require.Equal(t, dedup.Duplicate, event.Verdict)
+	})
+}
+
+// A process that stood still for longer than its lease (SIGSTOP, a long pause of
+// the machine) sent no heartbeat; another worker took over and committed. When it
+// wakes it asks the ledger before it publishes, and publishes nothing.
+func TestAZombiePublishesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger, published := memory.New(memory.Config{}), &publications{}
+		zombie := dedup.NewLedgerStrategy(ledger, published, dedup.LedgerOptions{Lease: lease})
+		_, claim := claimOne(t, zombie, "1")
+		require.NoError(t, zombie.Close()) // no more heartbeats
+		time.Sleep(lease + 1)
+
+		other := strategyOn(ledger)
+		defer other.Close()
+		event, taken := claimOne(t, other, "1")
+		require.Equal(t, dedup.Fresh, event.Verdict)
+		require.NoError(t, taken.Commit(t.Context(), nil))
+
+		outputs := []dedup.Output{{Topic: "shipments", Message: order("2")}}
+		require.ErrorIs(t, claim.Commit(t.Context(), outputs), dedup.ErrLeaseLost)
+		require.Empty(t, published.ids())
+		claim.Release(t.Context())
+		event, _ = claimOne(t, other, "1")
+		require.Equal(t, dedup.Duplicate, event.Verdict, "the zombie's release must not touch the mark")
+	})
+}
+
+// Heartbeats that do not get through for a whole lease end the handler's context
+// with the reason; so does one that finds the lease taken.
+func TestALostLeaseEndsTheHandlersContext(t *testing.T) {
+	for name, renew := range map[string]func([]*dedup.Entry) error{
+		"ledger away": func([]*dedup.Entry) error { return errInjected },
+		"taken over": func(entries []*dedup.Entry) error {
+			for _, entry := range entries {
+				entry.Lost = true
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				strategy := strategyOn(broken{Ledger: memory.New(memory.Config{}), renew: renew})
+				defer strategy.Close()
+				_, claim := claimOne(t, strategy, "1")
+				ctx := claim.Context(t.Context())
+				require.NoError(t, ctx.Err())
+				child, cancel := context.WithTimeout(ctx, 10*lease)
+				defer cancel()
+				<-child.Done()
+				require.ErrorIs(t, context.Cause(child), dedup.ErrLeaseLost)
+				require.ErrorIs(t, context.Cause(ctx), dedup.ErrLeaseLost)
+				require.ErrorIs(t, claim.Commit(ctx, nil), dedup.ErrLeaseLost)
+			})
+		})
+	}
+}
+
+// A heartbeat that is under way while the commit marks finds the lease gone; it
+// must not take a committed claim for a lost one.
+func TestAHeartbeatBehindTheMarkLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, answer := make(chan struct{}), make(chan struct{})
+		store := memory.New(memory.Config{})
+		strategy := strategyOn(broken{Ledger: store, renew: func(entries []*dedup.Entry) error {
+			close(asked)
+			<-answer
+			return store.Renew(t.Context(), lease, entries)
+		}})
+		defer strategy.Close()
+		_, claim := claimOne(t, strategy, "1")
+		ctx := claim.Context(t.Context())
+		done := ctx.Done()
+		<-asked
+		require.NoError(t, claim.Commit(ctx, nil))
+		<-done // the claim is over: its context is freed, without a cause
+		require.NotErrorIs(t, context.Cause(ctx), dedup.ErrLeaseLost)
+		close(answer)
+	})
+}
+
+// The delivery's own cancellation and values reach the handler.
+func TestTheHandlersContextFollowsTheDelivery(t *testing.T) {
+	type key struct{}
+	strategy := strategyOn(memory.New(memory.Config{}))
+	defer strategy.Close()
+	_, claim := claimOne(t, strategy, "1")
+	delivery, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+	ctx := claim.Context(delivery)
+	require.Equal(t, "value", ctx.Value(key{}))
+	done := ctx.Done()
+	require.Equal(t, "value", ctx.Value(key{}))
+	cancel()
+	<-done
+	require.ErrorIs(t, ctx.Err(), context.Canceled)
+	claim.Release(t.Context())
+}
+
+// The call that claimed may have been applied although its answer was lost: its
+// leases are handed back at once.
+func TestAClaimOfUnknownOutcomeIsReleased(t *testing.T) {
+	store := memory.New(memory.Config{})
+	strategy := strategyOn(broken{Ledger: store, claim: func(entries []*dedup.Entry) error {
+		require.NoError(t, store.Claim(t.Context(), lease, entries))
+		return errInjected
+	}})
+	defer strategy.Close()
+	_, err := strategy.Claim(t.Context(), []*dedup.Event{{Entry: dedup.Entry{ID: dedup.NewID(scope, "1")}}})
+	require.ErrorIs(t, err, errInjected)
+	other := strategyOn(store)
+	defer other.Close()
+	event, _ := claimOne(t, other, "1")
+	require.Equal(t, dedup.Fresh, event.Verdict)
+}

@@ -1,0 +1,161 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// ErrFull: the ledger holds MaxEntries marks and leases. Claim returns it rather
+// than forget a mark early, which would let a duplicate through in silence.
+var ErrFull = errors.New("memory ledger is full")
+
+// Config configures a Ledger. The zero Config works.
+type Config struct {
+	// Window is how long a mark lasts. Default 168h. Choose it longer than the
+	// broker can hold a copy back.
+	Window time.Duration
+	// MaxEntries bounds marks and leases kept at one time. Default 10,000,000
+	// (about 1.1 GB); negative: no bound.
+	MaxEntries int
+	// Now reads the time. Default: the monotonic clock. Tests set it.
+	Now func() time.Time
+}
+
+const (
+	defaultWindow     = 168 * time.Hour
+	defaultMaxEntries = 10_000_000
+	shardCount        = 256
+)
+
+// Ledger is a dedup.Ledger in memory. Its calls never block on anything but a
+// shard's lock, so they ignore their context. All methods are safe for
+// concurrent use.
+type Ledger struct {
+	start  time.Time
+	now    func() time.Time // nil: time since start
+	window int64
+	max    int64
+	_      [64]byte // size changes all the time, what is above never
+	size   atomic.Int64
+	_      [64]byte
+	shards [shardCount]shard
+}
+
+var _ dedup.Ledger = (*Ledger)(nil)
+
+// New makes an empty ledger.
+func New(config Config) *Ledger {
+	if config.Window <= 0 {
+		config.Window = defaultWindow
+	}
+	if config.MaxEntries == 0 {
+		config.MaxEntries = defaultMaxEntries
+	}
+	ledger := &Ledger{start: time.Now(), now: config.Now, window: int64(config.Window), max: int64(config.MaxEntries)}
+	if config.Now != nil {
+		ledger.start = config.Now()
+	}
+	for i := range ledger.shards {
+		ledger.shards[i].leases = make(map[dedup.ID]lease)
+		ledger.shards[i].sweepAt = minSweep
+	}
+	return ledger
+}
+
+// clock returns nanoseconds since the ledger was made. time.Since on a monotonic
+// reading costs half of time.Now, which reads the wall clock as well.
+func (l *Ledger) clock() int64 {
+	if l.now == nil {
+		return int64(time.Since(l.start))
+	}
+	return int64(l.now().Sub(l.start))
+}
+
+// shard picks by the first byte: IDs are hashes, so every byte is even.
+func (l *Ledger) shard(id dedup.ID) *shard { return &l.shards[id[0]] }
+
+// Len returns how many marks and leases are kept, expired ones that were not
+// removed yet included.
+func (l *Ledger) Len() int { return int(l.size.Load()) }
+
+// Claim implements dedup.Ledger. It returns ErrFull, and holds nothing, when an
+// entry would exceed MaxEntries.
+func (l *Ledger) Claim(_ context.Context, lease time.Duration, entries []*dedup.Entry) error {
+	now := l.clock()
+	until := now + int64(lease)
+	for i, entry := range entries {
+		shard := l.shard(entry.ID)
+		if shard.claim(l, entries, i, now, until) {
+			continue
+		}
+		l.reclaim(now)
+		if shard.claim(l, entries, i, now, until) {
+			continue
+		}
+		for _, held := range entries[:i] {
+			if held.Verdict == dedup.Fresh {
+				l.shard(held.ID).release(l, held)
+			}
+			held.Verdict = dedup.Undecided
+		}
+		return fmt.Errorf("claim %d events: %w: it keeps %d marks and leases and may keep %d: raise MaxEntries, shorten the window, or use a ledger outside the process",
+			len(entries), ErrFull, l.Len(), l.max)
+	}
+	return nil
+}
+
+// Renew implements dedup.Ledger.
+func (l *Ledger) Renew(_ context.Context, lease time.Duration, entries []*dedup.Entry) error {
+	until := l.clock() + int64(lease)
+	for _, entry := range entries {
+		l.shard(entry.ID).renew(entry, until)
+	}
+	return nil
+}
+
+// Complete implements dedup.Ledger.
+func (l *Ledger) Complete(_ context.Context, entries []*dedup.Entry) error {
+	now := l.clock()
+	for _, entry := range entries {
+		l.shard(entry.ID).complete(l, entry, now)
+	}
+	return nil
+}
+
+// Release implements dedup.Ledger.
+func (l *Ledger) Release(_ context.Context, entries []*dedup.Entry) error {
+	for _, entry := range entries {
+		l.shard(entry.ID).release(l, entry)
+	}
+	return nil
+}
+
+// Close implements dedup.Ledger. There is nothing to release.
+func (l *Ledger) Close() error { return nil }
+
+// reserve counts one more entry, or reports that the ledger is full.
+func (l *Ledger) reserve() bool {
+	if l.size.Add(1) <= l.max || l.max < 0 {
+		return true
+	}
+	l.size.Add(-1)
+	return false
+}
+
+// reclaim removes everything expired from every shard, one lock at a time. Only
+// a full ledger pays for it.
+func (l *Ledger) reclaim(now int64) {
+	for i := range l.shards {
+		shard := &l.shards[i]
+		shard.mu.Lock()
+		for shard.expire(l, now) {
+		}
+		shard.sweep(l, now)
+		shard.mu.Unlock()
+	}
+}
