@@ -1,0 +1,187 @@
+package config_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/framework/config"
+)
+
+// Each message word for word: they are part of the interface.
+func TestErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		file string
+		env  []string
+		want []string
+	}{
+		"unknown key": {
+			file: "service: a\nbroker: kafka\nkafka:\n  brokrs: [\"a:1\"]\n",
+			want: []string{`hapax.yaml:4:3: unknown key "brokrs" in kafka: did you mean "brokers"?`},
+		},
+		"unknown key of another block": {
+			file: "service: a\nsynchronous: full\n",
+			want: []string{`hapax.yaml:2:1: unknown key "synchronous": did you mean sqlite.synchronous?`},
+		},
+		"unknown key like no other": {
+			file: "service: a\nlog: {colour: true}\n",
+			want: []string{`hapax.yaml:2:7: unknown key "colour" in log: expected one of level, format`},
+		},
+		"misspelt required key is reported once": {
+			file: "servce: a\n",
+			want: []string{`hapax.yaml:1:1: unknown key "servce": did you mean "service"?`},
+		},
+		"duplicate key": {
+			file: "service: a\nlog:\n  level: info\n  level: warn\n",
+			want: []string{`hapax.yaml:4:3: key "level" is there twice in log: it was set on line 3 already; remove one`},
+		},
+		"nothing set": {
+			want: []string{`hapax.yaml: service: not set, expected a value: add "service: fulfilment" or set HAPAX_SERVICE`},
+		},
+		"wrong types, sorted by line": {
+			file: "service: 5\nconsumer:\n  window: \"5\"\n  ordering: 3\nretry: 7\ndedup: {window: 5, lease: soon}\nsqlite: {max_payload: 16MB}\nadmin: {enabled: yes}\nallow: x\nretention: [1]\nkafka: {brokers: [{a: 1}], rack: ~}\n",
+			want: []string{
+				`hapax.yaml:1:10: service: found a number, expected a string: put it in quotes`,
+				`hapax.yaml:3:11: consumer.window: found "5" in quotes, expected a whole number: remove the quotes`,
+				`hapax.yaml:4:13: consumer.ordering: found a number, expected one of "key", "partition", "none"`,
+				`hapax.yaml:5:8: retry: found a number, expected keys`,
+				`hapax.yaml:6:17: dedup.window: found "5", expected a duration such as 30s, 1h30m or 7d: add a unit, such as 5s`,
+				`hapax.yaml:6:27: dedup.lease: found "soon", expected a duration such as 30s, 1h30m or 7d`,
+				`hapax.yaml:7:23: sqlite.max_payload: found "16MB", expected a size such as 16MiB: units are B, KiB, MiB, GiB and TiB`,
+				`hapax.yaml:8:18: admin.enabled: found "yes", expected true or false`,
+				`hapax.yaml:9:8: allow: found a string, expected a list such as ["some-check"]`,
+				`hapax.yaml:10:1: unknown key "retention": did you mean sql.outbox.retention or sqlite.retention?`,
+				`hapax.yaml:11:19: kafka.brokers: found keys in the list, expected a list of host:port such as ["127.0.0.1:9092"]`,
+				`hapax.yaml:11:28: kafka.rack: found nothing, expected a string`,
+			},
+		},
+		"own rules": {
+			file: "service: Orders\nbroker: kafak\nconsumer: {window: 0}\ndedup: {lease: 1ms, id: {pointer: order/id}}\nsqs: {wait_time: 21s}\nadmin: {address: foo}\nsql: {dsn: \"file:x.db\", outbox: {table: \"x; drop\"}}\n",
+			want: []string{
+				`hapax.yaml:1:10: service: found "Orders", expected a string that matches ^[a-z0-9][a-z0-9._-]*$`,
+				`hapax.yaml:2:9: broker: found "kafak", expected one of "kafka", "rabbitmq", "redis", "sqlite", "sqs": did you mean "kafka"?`,
+				`hapax.yaml:3:20: consumer.window: found "0", expected at least 1`,
+				`hapax.yaml:4:16: dedup.lease: found "1ms", expected at least 100ms`,
+				`hapax.yaml:4:35: dedup.id.pointer: found "order/id", expected a string that matches ^(/([^~/]|~[01])*)*$`,
+				`hapax.yaml:5:18: sqs.wait_time: found "21s", expected at most 20s`,
+				`hapax.yaml:6:18: admin.address: found "foo", expected host:port such as 127.0.0.1:8086`,
+				`hapax.yaml:7:41: sql.outbox.table: found "x; drop", expected a string that matches ^[a-z_][a-z0-9_]{0,47}$`,
+			},
+		},
+		"incomplete broker": {
+			file: "service: a\nbroker: kafka\n",
+			want: []string{`hapax.yaml:2:9: kafka.brokers: not set, but broker is kafka: add brokers: ["127.0.0.1:9092"] or set HAPAX_KAFKA_BROKERS`},
+		},
+		"broker chosen by a variable": {
+			file: "service: a\n", env: []string{"HAPAX_BROKER=redis"},
+			want: []string{`HAPAX_BROKER: redis.addresses: not set, but broker is redis: add addresses: ["127.0.0.1:6379"] or set HAPAX_REDIS_ADDRESSES`},
+		},
+		"contradictions": {
+			file: "service: a\nkafka:\n  session_timeout: 10s\n  sasl: {username: u}\n  tls: {ca_file: ca.pem}\nredis: {mode: sentinel}\nrabbitmq: {url: \"http://u:hunter2@h/\"}\nsql: {lock_timeout: 1s}\nretry: {max_interval: 1ms}\ndedup: {strategy: transaction, ledger: {store: memory}}\ntopics: {a: {name: q}, b: {name: q, dead_letter: b}}\nhandlers: {H: {strategy: consumer, claim: optimistic}}\n",
+			want: []string{
+				`hapax.yaml:3:20: kafka.transaction.timeout: found 40s, expected less than kafka.session_timeout (10s): a lost consumer's transaction must end before its partitions move`,
+				`hapax.yaml:4:20: kafka.sasl.mechanism: not set, but kafka.sasl has credentials: add mechanism: scram-sha-512, or what the brokers use`,
+				`hapax.yaml:5:18: kafka.tls.enabled: not set, so nothing else in kafka.tls has an effect: set enabled: true or remove the rest`,
+				`hapax.yaml:6:15: redis.master_name: not set, but mode sentinel needs it`,
+				`hapax.yaml:7:17: rabbitmq.url: found another scheme, expected a URL such as amqp://user:password@host:5672/vhost`,
+				`hapax.yaml:8:1: sql.dsn: not set, so nothing else in sql has an effect: add dsn: "${DATABASE_URL}" or remove the block`,
+				`hapax.yaml:9:23: retry.max_interval: found 1ms, expected at least initial_interval (100ms)`,
+				`hapax.yaml:10:19: dedup.strategy: found "transaction", which broker sqlite does not have: use auto, which is inbox here`,
+				`hapax.yaml:10:48: dedup.ledger.store: found "memory", which forgets when the process ends: use another store, or set dedup.allow_volatile: true`,
+				`hapax.yaml:11:34: topics.b.name: found "q", which is the name of topic "a" already: two topics cannot share one`,
+				`hapax.yaml:11:50: topics.b.dead_letter: found the topic itself, expected another: its dead letters would be processed again`,
+				`hapax.yaml:12:43: handlers.H.claim: found "optimistic", but strategy consumer supports only pessimistic`,
+			},
+		},
+		"inbox without a database": {
+			file: "service: a\nbroker: sqs\ndedup: {strategy: inbox}\n",
+			want: []string{`hapax.yaml:3:19: dedup.strategy: found "inbox", which broker sqs does not have: set sql.dsn, or use auto`},
+		},
+		"references": {
+			file: "service: a\nsql:\n  dsn: \"${DATABASE_URL}\"\nlog: {level: \"${LEVEL}\"}\nconsumer: {window: \"${WINDOW}\"}\nkafka: {rack: \"${\"}\n",
+			env:  []string{"LEVEL=loud", "WINDOW=many"},
+			want: []string{
+				`hapax.yaml:3:8: sql.dsn: variable DATABASE_URL is not set: set it, or write ${DATABASE_URL:-default}`,
+				`hapax.yaml:4:14: log.level: found "loud", expected one of "debug", "info", "warn", "error"`,
+				`hapax.yaml:5:20: consumer.window: found "many" from "${WINDOW}", expected a whole number`,
+				`hapax.yaml:6:15: kafka.rack: found ${ without a name and }, expected ${NAME} or ${NAME:-default}: write $${ for a plain ${`,
+			},
+		},
+		"variables, after the file": {
+			file: "service: a\nlogg: {}\n",
+			env:  []string{"HAPAX_DEDUP_WINDW=1d", "HAPAX_X=1", "HAPAX_CONSUMER_WINDOW=", "HAPAX_ADMIN_ENABLED=1", `HAPAX_TOPICS={"a":{"nam":"b"}}`, "HAPAX_HANDLERS={"},
+			want: []string{
+				`hapax.yaml:2:1: unknown key "logg": did you mean "log"?`,
+				`HAPAX_ADMIN_ENABLED: admin.enabled: found "1", expected true or false`,
+				`HAPAX_CONSUMER_WINDOW: consumer.window: found "", expected a whole number`,
+				`HAPAX_DEDUP_WINDW: unknown variable: did you mean HAPAX_DEDUP_WINDOW?`,
+				`HAPAX_HANDLERS: handlers: not YAML: could not find flow mapping end token '}': expected JSON such as {"PlaceOrder": {}}`,
+				`HAPAX_TOPICS:1:7: unknown key "nam" in topics.a: did you mean "name"?`,
+				`HAPAX_X: unknown variable: a setting's variable is HAPAX_ and its path in capitals, joined by _; name variables of your own differently`,
+			},
+		},
+		"empty map":         {file: "service: a\n", env: []string{"HAPAX_TOPICS="}, want: []string{`HAPAX_TOPICS: topics: found nothing, expected JSON such as {"orders.created": {}}, or {} for none`}},
+		"not YAML":          {file: "service: a\nlog: [\n", want: []string{`hapax.yaml:2:6: not YAML: sequence end token ']' not found`}},
+		"tab":               {file: "service: a\n\tlog: x\n", want: []string{"hapax.yaml:2:1: not YAML: found character '\t' that cannot start any token: indent with spaces"}},
+		"reference in flow": {file: "kafka: {rack: ${RACK}}", want: []string{`hapax.yaml:1:16: not YAML: ',' or '}' must be specified: inside { } and [ ], put quotes around ${…}`}},
+		"a list":            {file: "- a\n", want: []string{`hapax.yaml:1:1: found a list, expected keys such as "service: fulfilment"`}},
+		"two documents":     {file: "service: a\n---\nservice: b\n", want: []string{`hapax.yaml:3:1: found a second YAML document, expected one: remove the --- before it`}},
+		"anchor":            {file: "service: &a x\nlog: *a\n", want: []string{`hapax.yaml:1:10: service: found a YAML anchor, alias or tag (write the value out), expected a string`, `hapax.yaml:2:6: log: found a YAML anchor, alias or tag (write the value out), expected keys`}},
+		"not UTF-8":         {file: "service: a\nbroker: \xff\n", want: []string{`hapax.yaml:2:1: not UTF-8: save the file as UTF-8`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := config.Parse("hapax.yaml", []byte(c.file), c.env)
+			require.Nil(t, got)
+			require.Error(t, err)
+			require.Equal(t, strings.Join(c.want, "\n"), err.Error())
+			var problem *config.Problem
+			require.True(t, errors.As(err, &problem))
+		})
+	}
+}
+
+func TestLoad(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env := []string{"HAPAX_SERVICE=a"}
+
+	// Nobody asked for a file, so there need not be one.
+	loaded, err := config.Load("", env)
+	require.NoError(t, err)
+	require.Equal(t, "sqlite", loaded.Broker)
+	require.Equal(t, "HAPAX_SERVICE", loaded.Where("service"))
+	require.Equal(t, "default", loaded.Where("broker"))
+
+	_, err = config.Load("other.yaml", env)
+	require.EqualError(t, err, "read config: open other.yaml: no such file or directory")
+	_, err = config.Load("", append(env, "HAPAX_CONFIG=other.yaml"))
+	require.EqualError(t, err, "read config: open other.yaml: no such file or directory")
+
+	require.NoError(t, os.WriteFile("other.yaml", []byte(" \n"), 0o600))
+	_, err = config.Load("other.yaml", env)
+	require.EqualError(t, err, `read config: other.yaml is empty, expected at least the line "service: fulfilment"`)
+
+	require.NoError(t, os.WriteFile("hapax.yaml", []byte("\ufeffservice: b\r\nbroker: sqlite\r\n"), 0o600))
+	loaded, err = config.Load("", nil)
+	require.NoError(t, err)
+	require.Equal(t, "b", loaded.Service)
+	require.Equal(t, "hapax.yaml:2:9", loaded.Where("broker"))
+
+	big := filepath.Join(t.TempDir(), "big.yaml")
+	require.NoError(t, os.WriteFile(big, make([]byte, 300<<10), 0o600))
+	_, err = config.Load(big, nil)
+	require.EqualError(t, err, "read config: "+big+" has 307200 bytes, expected at most 262144")
+}
+
+func TestValidateOfCodeMadeConfig(t *testing.T) {
+	made := config.Default()
+	require.EqualError(t, made.Validate(), `service: not set, expected a value: add "service: fulfilment" or set HAPAX_SERVICE`)
+	made.Service = "a"
+	require.NoError(t, made.Validate())
+	made.Consumer.Window = 0
+	made.Handlers = map[string]config.Handler{"H": made.Handler("H")}
+	require.EqualError(t, made.Validate(), `consumer.window: found "0", expected at least 1`)
+}

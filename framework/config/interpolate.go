@@ -1,0 +1,44 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// reference is ${NAME} or ${NAME:-default}. A default ends at the first }.
+const reference = `\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}`
+
+var dollar = regexp.MustCompile(`\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-)([^}]*))?\}|\$\{`)
+
+// interpolate replaces ${NAME} by the variable, ${NAME:-default} by the default
+// when the variable is unset or empty, and $${ by ${. It works on a value that
+// was parsed already, so what a variable holds is never read as YAML, nor looked
+// into for references of its own. used reports whether anything was replaced.
+func interpolate(text string, env map[string]string) (result string, used bool, err error) {
+	var errs []error
+	result = dollar.ReplaceAllStringFunc(text, func(match string) string {
+		switch match {
+		case "$${":
+			return "${"
+		case "${":
+			errs = append(errs, errors.New("found ${ without a name and }, expected ${NAME} or ${NAME:-default}: write $${ for a plain ${"))
+			return match
+		}
+		used = true
+		parts := dollar.FindStringSubmatch(match)
+		value, set := env[parts[1]]
+		switch {
+		case parts[2] != "" && value == "":
+			return parts[3]
+		case !set:
+			errs = append(errs, fmt.Errorf("variable %s is not set: set it, or write ${%s:-default}", parts[1], parts[1]))
+		}
+		return value
+	})
+	return result, used, errors.Join(errs...)
+}
+
+// escape is the inverse of interpolate for a text that is meant literally.
+func escape(text string) string { return strings.ReplaceAll(text, "${", "$${") }

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// FileName is the file that Load looks for in the working directory.
+const FileName = "hapax.yaml"
+
+// maxBytes bounds a file: what is larger is not a hapax.yaml, and the YAML
+// parser's time grows with the square of some inputs.
+const maxBytes = 256 << 10
+
+// Load reads the configuration: defaults, then the file, then the HAPAX_
+// variables of environ, which is in the form of os.Environ.
+//
+// An empty path means HAPAX_CONFIG, or else hapax.yaml in the working directory,
+// which alone may be missing or empty. The error reports every problem at once,
+// each a *Problem on a line of its own.
+func Load(path string, environ []string) (*Config, error) {
+	path = cmp.Or(path, environment(environ)["HAPAX_CONFIG"])
+	explicit := path != ""
+	path = cmp.Or(path, FileName)
+
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !explicit:
+		data = nil
+	case err != nil:
+		return nil, fmt.Errorf("read config: %w", err)
+	case explicit && len(bytes.TrimSpace(data)) == 0:
+		return nil, fmt.Errorf("read config: %s is empty, expected at least the line \"service: fulfilment\"", path)
+	}
+	return Parse(path, data, environ)
+}
+
+// Parse is Load for data at hand; name stands for the file in errors.
+func Parse(name string, data []byte, environ []string) (*Config, error) {
+	config := Default()
+	config.file, config.origins = name, map[string]origin{}
+	d := &decoder{config: config, env: environment(environ), source: origin{file: name}}
+
+	if len(data) > maxBytes {
+		return nil, fmt.Errorf("read config: %s has %d bytes, expected at most %d", name, len(data), maxBytes)
+	}
+	root, syntax := parse(string(data))
+	if syntax != nil {
+		at := d.source
+		at.line, at.column = syntax.line, syntax.column
+		d.problems.add(at, "", "%s", syntax.message)
+		return nil, d.problems.err()
+	}
+	if root != nil {
+		if _, ok := root.(ast.MapNode); !ok {
+			d.problems.add(d.at(root), "", "found %s, expected keys such as \"service: fulfilment\"", describe(root))
+			return nil, d.problems.err()
+		}
+		d.block(root, reflect.ValueOf(config).Elem(), "")
+	}
+	d.override()
+	for _, fill := range d.late {
+		fill()
+	}
+	config.validate(&d.problems)
+	if len(d.problems) > 0 {
+		return nil, d.problems.err()
+	}
+	return config, nil
+}
+
+// Where tells where a setting was set: "hapax.yaml:3:9", "HAPAX_BROKER", or
+// "default".
+func (c *Config) Where(path string) string {
+	if at, ok := c.origins[path]; ok {
+		return at.String()
+	}
+	return "default"
+}

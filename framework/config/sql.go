@@ -1,0 +1,39 @@
+package config
+
+// SQL is the service's own database: PostgreSQL, MySQL, MariaDB or SQLite.
+type SQL struct {
+	// DSN is the connection string, as a URL or in the driver's own form; its
+	// form tells the database. "": no inbox and no outbox. Default "".
+	DSN DSN `yaml:"dsn" example:"${DATABASE_URL}"`
+	// LockTimeout is how long a statement waits for a lock before its
+	// transaction is rolled back and the message delivered again. Default 5s.
+	LockTimeout Duration `yaml:"lock_timeout" min:"1ms"`
+	// Isolation is the isolation level of the handler's transaction.
+	// Default read-committed.
+	Isolation string `yaml:"isolation" enum:"read-committed|repeatable-read|serializable"`
+	// Inbox is the table of processed events.
+	Inbox Inbox `yaml:"inbox"`
+	// Outbox is the table of messages to publish.
+	Outbox Outbox `yaml:"outbox"`
+}
+
+// Enabled reports whether the service has a database of its own.
+func (s SQL) Enabled() bool { return s.DSN != "" }
+
+// Inbox is the table of processed events. It is kept for dedup.window.
+type Inbox struct {
+	// Table is the table's name. Default hapax_inbox.
+	Table string `yaml:"table" pattern:"^[a-z_][a-z0-9_]{0,47}$"`
+	// GroupSize is how many concurrent deliveries may share a transaction. 1: a
+	// transaction each. PostgreSQL slows down beyond 64. Default 64.
+	GroupSize int `yaml:"group_size" min:"1" max:"1000"`
+}
+
+// Outbox is the table of messages to publish.
+type Outbox struct {
+	// Table is the table's name. Default hapax_outbox.
+	Table string `yaml:"table" pattern:"^[a-z_][a-z0-9_]{0,47}$"`
+	// Retention is how long published rows are kept for reports. 0: they leave
+	// as soon as they are published. Default 1d.
+	Retention Duration `yaml:"retention"`
+}

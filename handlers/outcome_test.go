@@ -1,0 +1,109 @@
+package handlers_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/dedup/ledger/memory"
+	"github.com/hapax-go/hapax/handlers"
+)
+
+var errBoom = errors.New("boom")
+
+func TestClassify(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want handlers.Outcome
+	}{
+		"nil":                {nil, handlers.Processed},
+		"plain":              {errBoom, handlers.Retried},
+		"panic":              {&handlers.PanicError{Value: "x"}, handlers.Retried},
+		"cancelled":          {context.Canceled, handlers.Retried},
+		"permanent":          {handlers.Permanent(errBoom), handlers.Buried},
+		"retry after":        {handlers.RetryAfter(time.Second, errBoom), handlers.Returned},
+		"skip":               {handlers.Skip("x"), handlers.Skipped},
+		"gave up":            {&handlers.GaveUpError{Attempts: 5, Err: errBoom}, handlers.Buried},
+		"undecodable":        {&handlers.DecodeError{Err: errBoom}, handlers.Buried},
+		"no id":              {dedup.ErrNoID, handlers.Buried},
+		"conflict":           {dedup.ErrConflict, handlers.Buried},
+		"batch output":       {dedup.ErrBatchOutput, handlers.Buried},
+		"bad output":         {&dedup.StepError{Step: "commit", Err: dedup.ErrBadOutput}, handlers.Buried},
+		"in flight":          {dedup.ErrInFlight, handlers.Returned},
+		"lease lost":         {&dedup.StepError{Step: "commit", Err: dedup.ErrLeaseLost}, handlers.Returned},
+		"lost race":          {dedup.ErrLostRace, handlers.Returned},
+		"store away":         {&dedup.StepError{Step: "claim", Err: errBoom}, handlers.Retried},
+		"outermost decides":  {handlers.Permanent(handlers.RetryAfter(time.Second, errBoom)), handlers.Buried},
+		"outermost decides2": {handlers.RetryAfter(time.Second, handlers.Permanent(errBoom)), handlers.Returned},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, test.want, handlers.Classify(test.err))
+			if test.err != nil {
+				require.Equal(t, test.want, handlers.Classify(fmt.Errorf("place order: %w", test.err)), "wrapped")
+				require.Equal(t, test.want, handlers.Classify(errors.Join(errors.New("other"), test.err)), "joined")
+			}
+		})
+	}
+	require.Equal(t, "processed skipped retried returned buried outcome 9", fmt.Sprint(
+		handlers.Processed, " ", handlers.Skipped, " ", handlers.Retried, " ", handlers.Returned, " ", handlers.Buried, " ", handlers.Outcome(9)))
+}
+
+func TestErrorsThatSteer(t *testing.T) {
+	require.NoError(t, handlers.Permanent(nil))
+	require.NoError(t, handlers.RetryAfter(time.Second, nil))
+
+	err := handlers.Permanent(errBoom)
+	require.ErrorIs(t, err, errBoom)
+	require.EqualError(t, err, "boom")
+	var permanent *handlers.PermanentError
+	require.ErrorAs(t, err, &permanent)
+
+	err = handlers.RetryAfter(time.Minute, errBoom)
+	require.ErrorIs(t, err, errBoom)
+	require.EqualError(t, err, "retry after 1m0s: boom")
+	var later *handlers.RetryAfterError
+	require.ErrorAs(t, err, &later)
+	require.Equal(t, time.Minute, later.Delay)
+
+	require.EqualError(t, handlers.Skip("no stock"), "skip event: no stock")
+	require.EqualError(t, &handlers.GaveUpError{Attempts: 3, Err: errBoom}, "gave up after 3 attempts: boom")
+}
+
+// A skipped event is marked, its emitted outputs are not sent, and the reason is
+// logged and observed.
+func TestSkip(t *testing.T) {
+	sent, ledger := &recorder{}, memory.New(memory.Config{Window: time.Hour})
+	defer ledger.Close()
+	strategy := dedup.NewLedgerStrategy(ledger, sent, dedup.LedgerOptions{})
+	defer strategy.Close()
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+	require.NoError(t, err)
+
+	var log bytes.Buffer
+	var reasons []string
+	runs := 0
+	handler := adapt(t, func(ctx context.Context, o order) (shipment, error) {
+		runs++
+		require.NoError(t, handlers.Emit(ctx, "a", "x"))
+		return shipment{"s"}, fmt.Errorf("place order: %w", handlers.Skip("no stock"))
+	}, handlers.Options{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		OnSkip: func(msg *message.Message, reason string) { reasons = append(reasons, msg.UUID+" "+reason) },
+	})
+	for range 2 {
+		_, err := middleware.Wrap(handler.Single)(delivered(`{}`))
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, runs, "the mark is durable: a second delivery is a duplicate")
+	require.Empty(t, sent.sent)
+	require.Equal(t, []string{"event-1 no stock"}, reasons)
+	require.Contains(t, log.String(), `msg="event skipped" reason="no stock" event_id=event-1`)
+}
