@@ -55,10 +55,10 @@ type Subscription struct {
 	// Default 20; negative: no limit.
 	MaxDeliveries int
 	// RedeliveryDelay is the pause before a nacked message is handed out again
-	// when the handler did not ask for another. Default 100ms.
+	// when the handler did not ask for another. Default 100ms; negative: none.
 	RedeliveryDelay time.Duration
 	// DrainTimeout bounds how long Close waits for messages handed out.
-	// Default 30s.
+	// Default 30s; negative: it does not wait.
 	DrainTimeout time.Duration
 }
 
@@ -73,10 +73,10 @@ func (s Subscription) WithDefaults() Subscription {
 	if s.MaxDeliveries == 0 {
 		s.MaxDeliveries = 20
 	}
-	if s.RedeliveryDelay <= 0 {
+	if s.RedeliveryDelay == 0 {
 		s.RedeliveryDelay = 100 * time.Millisecond
 	}
-	if s.DrainTimeout <= 0 {
+	if s.DrainTimeout == 0 {
 		s.DrainTimeout = 30 * time.Second
 	}
 	return s

@@ -157,7 +157,7 @@ func publish(publisher message.Publisher, outputs []Output) error {
 	for len(outputs) > 0 {
 		topic := outputs[0].Topic
 		if topic == "" {
-			return fmt.Errorf("publish output %s: it has no topic: return it to one with framework.To, or emit it to one", outputs[0].Message.UUID)
+			return fmt.Errorf("%w: output %s has no topic: return it to one with framework.To, or emit it to one", ErrBadOutput, outputs[0].Message.UUID)
 		}
 		var batch []*message.Message
 		for len(outputs) > 0 && outputs[0].Topic == topic {

@@ -48,7 +48,7 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		// remains that runs out by itself.
 		claim, err := m.claim(delivered, event)
 		if err != nil {
-			return nil, m.observe(event, Failed, fmt.Errorf("claim event %q: %w", event.EventID, err))
+			return nil, m.observe(event, Failed, &StepError{"claim", event.EventID, err})
 		}
 		switch event.Verdict {
 		case Fresh:
@@ -92,7 +92,7 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 			committed = true // by the other copy; these effects were discarded
 			return nil, m.observe(event, LostRace, nil)
 		default:
-			return nil, m.observe(event, CommitFailed, fmt.Errorf("commit event %q: %w", event.EventID, err))
+			return nil, m.observe(event, CommitFailed, &StepError{"commit", event.EventID, err})
 		}
 	}
 }

@@ -86,15 +86,20 @@ func TestOutputsAreStamped(t *testing.T) {
 		chosen := message.NewMessage("", []byte("c"))
 		chosen.Metadata.Set(dedup.MetaTopic, "elsewhere")
 		chosen.Metadata.Set(dedup.MetaOutputID, "chosen")
-		return message.Messages{msg.Copy(), msg.Copy(), chosen}, nil
+		chosen.Metadata.Set(dedup.MetaKey, "")
+		return message.Messages{msg.Copy(), message.NewMessage("", nil), chosen}, nil
 	}
 	input := order("1")
 	input.Metadata.Set(dedup.MetaEventID, "event-1")
 	input.Metadata.Set("correlation_id", "c-1")
+	input.Metadata.Set(dedup.MetaKey, "k-1")
 	require.True(t, r.deliver(input))
 
 	ids := r.published.ids()
 	require.Equal(t, []string{dedup.OutputID(scope, "event-1", 0), dedup.OutputID(scope, "event-1", 1), "chosen"}, ids)
+	require.Equal(t, "k-1", r.published.messages[0].Metadata.Get(dedup.MetaKey))
+	require.Equal(t, "k-1", r.published.messages[1].Metadata.Get(dedup.MetaKey), "inherited, so that order is kept down the chain")
+	require.Empty(t, r.published.messages[2].Metadata.Get(dedup.MetaKey))
 	for _, output := range r.published.messages {
 		require.Equal(t, "event-1", output.Metadata.Get(dedup.MetaCause))
 		require.Equal(t, "c-1", output.Metadata.Get("correlation_id"))
@@ -167,5 +172,5 @@ func TestAnOutputWithoutTopicIsRefused(t *testing.T) {
 	_, err = middleware.Wrap(func(*message.Message) ([]*message.Message, error) {
 		return message.Messages{message.NewMessage("u", nil)}, nil
 	})(order("1"))
-	require.EqualError(t, err, `commit event "1": publish output u: it has no topic: return it to one with framework.To, or emit it to one`)
+	require.EqualError(t, err, `commit event "1": output cannot be published: output u has no topic: return it to one with framework.To, or emit it to one`)
 }

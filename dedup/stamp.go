@@ -31,10 +31,8 @@ func (m *Middleware) stamp(event *Event, messages []*message.Message) []Output {
 		if msg.UUID == "" {
 			msg.UUID = id
 		}
-		correlation := middleware.MessageCorrelationID(event.Message)
-		if correlation != "" && msg.Metadata.Get(middleware.CorrelationIDMetadataKey) == "" {
-			msg.Metadata.Set(middleware.CorrelationIDMetadataKey, correlation)
-		}
+		inherit(msg, event.Message, MetaKey)
+		inherit(msg, event.Message, middleware.CorrelationIDMetadataKey)
 	}
 	return outputs
 }
@@ -45,6 +43,15 @@ func takeTopic(event *Event, msg *message.Message) string {
 		return topic
 	}
 	return message.PublishTopicFromCtx(event.Message.Context())
+}
+
+// inherit passes metadata of the event on to an output that has none of its own:
+// the key, so that what was in order stays in order, and the correlation ID. An
+// output that is to have no key sets an empty one.
+func inherit(output, input *message.Message, key string) {
+	if _, set := output.Metadata[key]; !set && input.Metadata.Get(key) != "" {
+		output.Metadata.Set(key, input.Metadata.Get(key))
+	}
 }
 
 func take(msg *message.Message, key string) string {

@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -66,6 +67,31 @@ var (
 	// ErrNoID: no rule of the identity found an event ID.
 	ErrNoID = errors.New("event has no ID")
 
+	// ErrBadOutput: an output can never be published as it is: it has no topic,
+	// or is larger than the broker takes. Running the handler again will not
+	// mend it.
+	ErrBadOutput = errors.New("output cannot be published")
+
 	// ErrConflict: the same event ID came with another payload (I6).
 	ErrConflict = errors.New("event ID was used before with another payload")
 )
+
+// StepError is a claim or a commit that did not come about. It tells of the
+// store or the broker, not of the event.
+type StepError struct {
+	// Step is "claim" or "commit".
+	Step string
+	// EventID is the readable ID.
+	EventID string
+	Err     error
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("%s event %q: %v", e.Step, e.EventID, e.Err) }
+
+// Unwrap returns Err.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Infrastructure reports that retrying may help however often it did not yet: an
+// event is never dead-lettered because a store or a broker was away. A bad
+// output is the exception.
+func (e *StepError) Infrastructure() bool { return !errors.Is(e.Err, ErrBadOutput) }

@@ -1,0 +1,43 @@
+package adaptertest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// metaDeadReason says on a dead letter why it is one.
+const metaDeadReason = "hapax_dead_reason"
+
+// deadLetter: a message that was handed out too often goes to the dead-letter
+// topic, whole, and those behind it go on.
+func (s *suite) deadLetter(t *testing.T) {
+	broker, topic := s.open(t), s.Topic(t)
+	letters := s.join(t, broker, dedup.DeadLetterTopic(topic), adapters.Subscription{Group: "undertaker"})
+	m := s.join(t, broker, topic, adapters.Subscription{MaxDeliveries: 3})
+	poison := newMessage("poison", "kills", dedup.MetaKey, "key", "name", "value")
+	s.publish(t, broker, topic, poison, newMessage("behind", "x", dedup.MetaKey, "key"))
+
+	attempts := 0
+	for {
+		msg := m.receive(t)
+		if eventID(msg) == "behind" && s.Without["Order"] == "" || attempts == 3 {
+			require.Equal(t, "behind", eventID(msg))
+			msg.Ack()
+			break
+		}
+		if eventID(msg) == "poison" {
+			attempts++
+		}
+		msg.Nack()
+	}
+	require.Equal(t, 3, attempts, "handed out so often before it was given up")
+	letter := letters.receive(t)
+	require.NotEmpty(t, letter.Metadata.Get(metaDeadReason), "%s says why it is dead", metaDeadReason)
+	requireSame(t, poison, letter)
+	letter.Ack()
+	letters.receiveNothing(t, "one message died, once")
+}

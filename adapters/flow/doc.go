@@ -1,0 +1,37 @@
+// Package flow keeps many deliveries of a subscription in flight at once, in
+// order per key, behind the one channel that Watermill's Router reads.
+//
+// An adapter receives from its broker, wraps each message as a [Delivery] and
+// offers it. The flow promises:
+//
+//   - at most Config.Window offered deliveries are unfinished at any time;
+//   - deliveries of equal lanes are handed out one at a time, in the order
+//     offered; a nacked one keeps its place until it is acked or given up;
+//   - every delivery that Offer took ends in exactly one of Acked, Nacked (given
+//     up) and Abandoned, and the last of them returns before Drain does.
+//
+// A delivery's life:
+//
+//	         lane is busy            lane is free
+//	Offer ───────────────► waiting ───────────────► handed out ──ack──► Acked
+//	                          │                       ▲     │
+//	                          │        after the delay│     ├─nack──► Nacked, given up
+//	                          │                       └─────┤
+//	                          │                  Nacked, again
+//	                        Drain                           │ Drain's ctx ends,
+//	                          │                             │ or nobody had read it
+//	                          └─────────► Abandoned ◄───────┘
+//
+// # How it finds out
+//
+// A message says that it was acked only by closing a channel, so somebody has to
+// wait on it. A goroutine for every message costs as much as a third of the
+// Router; so one tracker waits on them all, oldest first: by the time it reaches
+// a message, that message is usually done. What would make the others wait for a
+// slow one gets a goroutine of its own instead: a message that others of its lane
+// wait for, and, when the oldest took longer than a moment, everything that is
+// unfinished then.
+//
+// [Watermark] is the companion for brokers that acknowledge "everything up to
+// here".
+package flow

@@ -1,0 +1,180 @@
+package flow_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters/flow"
+)
+
+// scripted is a delivery that a test looks at from outside.
+type scripted struct {
+	name  string
+	lane  string
+	ended atomic.Value // string
+}
+
+func (s *scripted) Message() *message.Message     { return message.NewMessage(s.name, nil) }
+func (s *scripted) Lane() string                  { return s.lane }
+func (s *scripted) Acked()                        { s.ended.Store("acked") }
+func (s *scripted) Nacked() (time.Duration, bool) { return 0, true }
+func (s *scripted) Abandoned()                    { s.ended.Store("abandoned") }
+
+func (s *scripted) end() string {
+	how, _ := s.ended.Load().(string)
+	return how
+}
+
+func offer(t *testing.T, f *flow.Flow, name, lane string) *scripted {
+	t.Helper()
+	s := &scripted{name: name, lane: lane}
+	require.NoError(t, f.Offer(t.Context(), s))
+	return s
+}
+
+func read(t *testing.T, f *flow.Flow, name string) *message.Message {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case msg := <-f.Messages():
+		require.Equal(t, name, msg.UUID)
+		return msg
+	default:
+		require.Fail(t, "nothing handed out", "expected %s", name)
+		return nil
+	}
+}
+
+func readNothing(t *testing.T, f *flow.Flow) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case msg := <-f.Messages():
+		require.Fail(t, "handed out", msg.UUID)
+	default:
+	}
+}
+
+func TestSlowMessageDelaysOthersByAMomentOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 10})
+		offer(t, f, "slow", "")
+		slow := read(t, f, "slow")
+		var quick []*scripted
+		for range 5 {
+			quick = append(quick, offer(t, f, "quick", ""))
+			read(t, f, "quick").Ack()
+		}
+		time.Sleep(time.Millisecond) // virtual
+		synctest.Wait()
+		for _, q := range quick {
+			require.Equal(t, "acked", q.end())
+		}
+		require.Equal(t, 9, f.Room())
+		slow.Ack()
+		require.NoError(t, f.Drain(t.Context()))
+	})
+}
+
+func TestLaneGoesOnAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 10})
+		offer(t, f, "other", "other")
+		other := read(t, f, "other")
+		offer(t, f, "first", "lane")
+		second := offer(t, f, "second", "lane")
+		first := read(t, f, "first")
+		readNothing(t, f)
+
+		start := time.Now()
+		first.Ack()
+		read(t, f, "second").Nack()
+		read(t, f, "second").Ack()
+		synctest.Wait()
+		require.Equal(t, "acked", second.end())
+		require.Zero(t, time.Since(start), "the lane waited for an older message of another lane")
+		other.Ack()
+		require.NoError(t, f.Drain(t.Context()))
+	})
+}
+
+func TestDrainTakesBackWhatNobodyRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 10})
+		running := offer(t, f, "running", "lane")
+		msg := read(t, f, "running")
+		follower := offer(t, f, "follower", "lane")
+		unread := offer(t, f, "unread", "")
+
+		drained := make(chan error, 1)
+		go func() { drained <- f.Drain(context.Background()) }()
+		time.Sleep(2 * time.Millisecond) // virtual; the tracker looks at running first
+		synctest.Wait()
+		require.Equal(t, "abandoned", unread.end())
+		require.Empty(t, follower.end(), "given back while its predecessor is being handled")
+		require.ErrorIs(t, f.Offer(t.Context(), &scripted{}), flow.ErrClosed)
+
+		msg.Ack()
+		require.NoError(t, <-drained)
+		require.Equal(t, "acked", running.end())
+		require.Equal(t, "abandoned", follower.end())
+		_, open := <-f.Messages()
+		require.False(t, open)
+		require.NoError(t, f.Drain(t.Context()), "again")
+	})
+}
+
+func TestDrainDeadlineCutsHandlersOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 10})
+		running := offer(t, f, "running", "lane")
+		msg := read(t, f, "running")
+		follower := offer(t, f, "follower", "lane")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+
+		err := f.Drain(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualError(t, err, "drain: 1 messages were still being handled and were abandoned: context deadline exceeded")
+		require.Equal(t, "abandoned", running.end())
+		require.Equal(t, "abandoned", follower.end())
+		msg.Ack()
+		synctest.Wait()
+		require.Equal(t, "abandoned", running.end(), "an ack after the end counts for nothing")
+	})
+}
+
+func TestOfferWaitsForTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 2})
+		offer(t, f, "1", "lane")
+		offer(t, f, "2", "lane") // followers count too
+		require.Zero(t, f.Room())
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, f.Offer(ctx, &scripted{}), context.Canceled)
+
+		offered := make(chan error, 2)
+		for range 2 {
+			go func() { offered <- f.Offer(context.Background(), &scripted{name: "later"}) }()
+		}
+		synctest.Wait()
+		require.Empty(t, offered)
+		read(t, f, "1").Ack()
+		require.NoError(t, <-offered)
+		synctest.Wait()
+		require.Empty(t, offered, "one slot was freed, two deliveries were taken")
+
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.NoError(t, f.Drain(ctx), "nobody was handling anything")
+		require.ErrorIs(t, <-offered, flow.ErrClosed)
+	})
+}

@@ -1,0 +1,75 @@
+package flow
+
+import (
+	"context"
+	"time"
+)
+
+// watch waits for a handed-out message and ends its delivery, then goes on with
+// the followers in its lane.
+func (f *Flow) watch(h *handout) {
+	for h != nil {
+		select {
+		case <-h.msg.Acked():
+		case <-h.msg.Nacked():
+		case <-f.deadline:
+		}
+		select {
+		case <-h.msg.Acked():
+			h.delivery.Acked()
+		case <-h.msg.Nacked():
+			if f.again(h) {
+				continue
+			}
+		default:
+			f.cut.Add(1)
+			h.delivery.Abandoned()
+		}
+		h = f.end(h)
+	}
+}
+
+// again hands a nacked delivery out once more, after the delay it asked for. It
+// reports false when the delivery has ended.
+func (f *Flow) again(h *handout) bool {
+	if f.wasRecalled(h.msg) {
+		h.delivery.Abandoned()
+		return false
+	}
+	after, again := h.delivery.Nacked()
+	if !again {
+		return false
+	}
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.draining:
+	}
+	if isClosed(f.draining) || f.handOut(context.Background(), h) != nil {
+		h.delivery.Abandoned()
+		return false
+	}
+	return true
+}
+
+// end frees the slot and the lane of a delivery that has ended, and hands out the
+// next of the lane, which it returns. While the flow drains, the rest of the lane
+// is abandoned: only now, because another member must not get a message while
+// its predecessor is still being handled here.
+func (f *Flow) end(h *handout) *handout {
+	for {
+		f.mu.Lock()
+		next := f.advance(h)
+		f.release(1)
+		f.mu.Unlock()
+		if next == nil {
+			return nil
+		}
+		if !isClosed(f.draining) && f.handOut(context.Background(), next) == nil {
+			return next
+		}
+		next.delivery.Abandoned()
+		h = next
+	}
+}

@@ -1,0 +1,204 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// claimed names one pending row and who claims to own it.
+type claimed struct {
+	group, lane, position, owner int64
+}
+
+// delivery is one claimed message on its way through the flow.
+type delivery struct {
+	adapters.Delivery
+
+	member   *membership
+	row      claimed
+	lane     string
+	attempts int // handed out so often, this time included
+	uuid     string
+	metadata string
+	decoded  message.Metadata // of metadata; for the first handing-out
+	payload  []byte
+
+	// settled: a strategy's commit has deleted the pending row already.
+	settled atomic.Bool
+	// fenced: a commit found that the pending row is not this member's any more.
+	fenced  atomic.Bool
+	ctx     *deliveryContext // of the message handed out last
+	retryAt time.Time        // set by Nacked; read by Abandoned, which follows it
+}
+
+// Message implements flow.Delivery.
+func (d *delivery) Message() *message.Message {
+	d.Attempt = d.attempts
+	// A copy each time: a handler may have changed the last one.
+	msg := message.NewMessage(d.uuid, slices.Clone(d.payload))
+	if msg.Metadata = d.decoded; msg.Metadata == nil {
+		msg.Metadata = decodeMetadata(d.metadata)
+	}
+	d.decoded = nil
+	d.ctx = &deliveryContext{Context: d.member.ctx, delivery: d}
+	msg.SetContext(adapters.WithDelivery(d.ctx, &d.Delivery))
+	return msg
+}
+
+// Lane implements flow.Delivery.
+func (d *delivery) Lane() string { return d.lane }
+
+// Acked implements flow.Delivery. Killed between the handler's Ack and the commit
+// of this delete: the message comes again, as it must.
+func (d *delivery) Acked() {
+	d.ctx.end(nil)
+	if !d.settled.Load() {
+		d.member.consumer.ack(d.row)
+	}
+	d.member.consumer.freed()
+}
+
+// Nacked implements flow.Delivery: the message is handed out again from memory.
+func (d *delivery) Nacked() (time.Duration, bool) {
+	d.ctx.end(nil)
+	c := d.member.consumer
+	switch {
+	case d.settled.Load():
+		// Its commit was told to have succeeded, or the row was gone: there is
+		// nothing left to hand out.
+		c.freed()
+		return 0, false
+	case d.fenced.Load() || d.member.lost():
+		c.freed()
+		return 0, false // another member has it by now
+	case c.exhausted(d.attempts):
+		c.bury(d, fmt.Sprintf("handed out %d times and never acknowledged", d.attempts))
+		c.freed()
+		return 0, false
+	}
+	after := d.Requested()
+	if after <= 0 {
+		after = c.subscription.RedeliveryDelay
+	}
+	d.RetryAfter(0)
+	d.retryAt = time.Now().Add(after)
+	d.attempts++
+	c.recount(d.row, d.attempts-1)
+	return after, true
+}
+
+// fence takes note of a commit's error: after ErrLeaseLost this member has nothing
+// more to do with the message, and had better find out what else it lost.
+func (d *delivery) fence(err error) {
+	if errors.Is(err, dedup.ErrLeaseLost) {
+		d.fenced.Store(true)
+		signal(d.member.consumer.doubt)
+	}
+}
+
+// Abandoned implements flow.Delivery. The row is freed with all others of this
+// member, when it leaves.
+func (d *delivery) Abandoned() {
+	if d.ctx != nil {
+		d.ctx.end(errDraining)
+	}
+	if time.Until(d.retryAt) > time.Second {
+		d.member.consumer.postpone(d.row, d.retryAt)
+	}
+}
+
+// deliveryFrom returns the delivery that a message's context belongs to.
+func deliveryFrom(ctx context.Context) *delivery {
+	delivery, _ := ctx.Value(deliveryKey{}).(*delivery)
+	return delivery
+}
+
+type deliveryKey struct{}
+
+// deliveryContext is a message's context. It has the values of the context that
+// Subscribe got, and ends when the work is no longer this member's: when the
+// message is acked or nacked, when the member's lease is lost, when draining takes
+// too long. It becomes a real cancellable context when somebody asks for Done:
+// registering each message with the member's context would cost more than its
+// row does.
+type deliveryContext struct {
+	context.Context // the member's
+	delivery        *delivery
+
+	mu     sync.Mutex
+	real   context.Context
+	cancel context.CancelCauseFunc
+	cause  error
+}
+
+// Done implements context.Context.
+func (c *deliveryContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.real == nil {
+		c.real, c.cancel = context.WithCancelCause(c.Context)
+		if c.cause != nil {
+			c.cancel(c.cause)
+		}
+	}
+	return c.real.Done()
+}
+
+// Err implements context.Context.
+func (c *deliveryContext) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.real != nil:
+		return c.real.Err()
+	case c.cause != nil:
+		return context.Canceled
+	default:
+		return c.Context.Err()
+	}
+}
+
+// Value implements context.Context. The real context, once there is one, answers
+// for the context package's own keys, so that derived contexts find it.
+func (c *deliveryContext) Value(key any) any {
+	if key == (deliveryKey{}) {
+		return c.delivery
+	}
+	c.mu.Lock()
+	real := c.real
+	c.mu.Unlock()
+	if real == nil {
+		real = c.Context
+	}
+	return real.Value(key)
+}
+
+// end ends the context, because the message is done with when cause is nil.
+func (c *deliveryContext) end(cause error) {
+	if cause == nil {
+		cause = context.Canceled
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.cause = cause
+		if c.cancel != nil {
+			c.cancel(cause)
+		}
+	}
+}
+
+var (
+	errDraining  = errors.New("subscription was closed before the message was done")
+	errLeaseLost = fmt.Errorf("consumer lost its lease: %w", dedup.ErrLeaseLost)
+)

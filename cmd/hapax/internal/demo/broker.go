@@ -1,0 +1,59 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/framework/config"
+	"github.com/hapax-go/hapax/internal/fault"
+)
+
+// broker is what the demo has to know about a broker. A file for each fills it
+// in.
+type broker struct {
+	name string
+	// plainBy says whose plain consumer runs on the plain lane.
+	plainBy string
+	// config is the lane's service, kept in a folder of its own.
+	config func(folder, lane string) *config.Config
+	// plain opens the plain consumer's ends: a subscriber for each stage, and a
+	// publisher.
+	plain func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*plainEnds, error)
+	// shop is the SQLite file in which the lane's shipping stage writes its rows.
+	shop func(folder, lane string) string
+	// outputs reads the intermediate topic without the adapter.
+	outputs func(ctx context.Context, cfg *config.Config) ([]fault.Effect, error)
+	// left counts what the broker still holds for the lane's consumers.
+	left func(ctx context.Context, open adapters.Broker) (map[string]int64, error)
+}
+
+// plainEnds are a plain consumer's connections.
+type plainEnds struct {
+	subscribe func(group string) (message.Subscriber, error)
+	publisher message.Publisher
+	close     func() error
+}
+
+// brokers are those the demo can run on.
+var brokers = []broker{sqliteBroker}
+
+func brokerNamed(name string) (broker, error) {
+	at := slices.IndexFunc(brokers, func(b broker) bool { return b.name == name })
+	if at < 0 {
+		return broker{}, fmt.Errorf("demo has no broker %q: expected one of %s", name, strings.Join(brokerNames(), ", "))
+	}
+	return brokers[at], nil
+}
+
+func brokerNames() (names []string) {
+	for _, broker := range brokers {
+		names = append(names, broker.name)
+	}
+	return names
+}

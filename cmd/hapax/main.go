@@ -1,0 +1,54 @@
+// Command hapax is the command line of Hapax: it shows the idea (demo), measures
+// it (bench), and prints the rules and the configuration in force.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hapax-go/hapax/cmd/hapax/internal/bench"
+	"github.com/hapax-go/hapax/cmd/hapax/internal/demo"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hapax:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "hapax",
+		Short: "One event takes effect once, on any broker",
+		Long: `Hapax makes one event take effect once, on any broker.
+
+Brokers deliver at least once, which means at least twice: crashes before an
+acknowledgement, producer retries and rebalances. hapax demo shows what that
+does to a plain consumer, and what Hapax does about it.`,
+		Example:       "  hapax demo\n  hapax rules\n  hapax bench --broker sqlite",
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	command.AddCommand(demo.Command(), bench.Command(), rulesCommand(), configCommand())
+	return command
+}
+
+// version is the module's version, as the Go tool recorded it in the binary.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}

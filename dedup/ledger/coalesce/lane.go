@@ -1,0 +1,112 @@
+package coalesce
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// call is one caller's call on its way through a lane.
+type call struct {
+	lease   time.Duration
+	entries []*dedup.Entry // the caller's own: written only after settle(answered)
+	copies  []dedup.Entry
+	state   atomic.Int32
+	err     error
+	done    chan struct{}
+}
+
+// A call is waiting until either the caller or the lane settles it.
+const (
+	waiting int32 = iota
+	abandoned
+	answered
+)
+
+// newCall copies the entries while they are certainly the caller's to read.
+func newCall(lease time.Duration, entries []*dedup.Entry) *call {
+	copies := make([]dedup.Entry, len(entries))
+	for i, entry := range entries {
+		copies[i] = *entry
+	}
+	return &call{lease: lease, entries: entries, copies: copies, done: make(chan struct{})}
+}
+
+func (c *call) settle(state int32) bool { return c.state.CompareAndSwap(waiting, state) }
+
+// answer writes the outcome back, unless the caller has left.
+func (c *call) answer(err error) {
+	if !c.settle(answered) {
+		return
+	}
+	if err == nil {
+		for i, entry := range c.entries {
+			entry.Verdict, entry.Lost = c.copies[i].Verdict, c.copies[i].Lost
+		}
+	}
+	c.err = err
+	close(c.done)
+}
+
+// lane sends calls of one kind, one batch at a time.
+type lane struct {
+	send    func(ctx context.Context, lease time.Duration, entries []*dedup.Entry) error
+	mutex   sync.Mutex
+	running bool
+	queue   []*call
+}
+
+// add queues a call, and reports whether the caller must start the lane.
+func (l *lane) add(call *call) (start bool) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.queue = append(l.queue, call)
+	start = !l.running
+	l.running = true
+	return start
+}
+
+// run sends batches until none is left. Whether there is one, and that the lane
+// stops, is decided under one lock: a call added at that moment either is seen,
+// or starts the lane anew.
+func (l *lane) run(maxBatch int, timeout time.Duration) {
+	for batch := l.next(maxBatch); batch != nil; batch = l.next(maxBatch) {
+		var entries []*dedup.Entry
+		for _, call := range batch {
+			for i := range call.copies {
+				entries = append(entries, &call.copies[i])
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		err := l.send(ctx, batch[0].lease, entries)
+		cancel()
+		for _, call := range batch {
+			call.answer(err)
+		}
+	}
+}
+
+// next takes the longest-waiting call and those of the same lease that fit with
+// it. Nil: the lane has stopped.
+func (l *lane) next(maxBatch int) []*call {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	var batch, rest []*call
+	entries := 0
+	for _, call := range l.queue {
+		switch {
+		case call.state.Load() == abandoned: // it has not left, so it never will
+		case len(batch) == 0, call.lease == batch[0].lease && entries+len(call.entries) <= maxBatch:
+			batch = append(batch, call)
+			entries += len(call.entries)
+		default:
+			rest = append(rest, call)
+		}
+	}
+	l.queue = rest
+	l.running = len(batch) > 0
+	return batch
+}

@@ -1,0 +1,160 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// row is a mark or a lease as stored; zero: there is none.
+type row struct {
+	found  bool
+	digest dedup.Digest
+	token  uint64
+	until  int64
+}
+
+func (r row) heldBy(entry *dedup.Entry) bool { return r.found && r.token == entry.Token }
+
+// rows are what is stored of an ID. A mark that has expired is not found, but in
+// the way of a new one.
+type rows struct {
+	mark, lease row
+	expired     bool
+}
+
+// pack lays entries out as the queries cut them: ID, digest, token.
+func pack(entries []*dedup.Entry) []byte {
+	packed := make([]byte, 0, 40*len(entries))
+	for _, entry := range entries {
+		packed = append(packed, entry.ID[:]...)
+		packed = append(packed, entry.Digest[:]...)
+		packed = binary.BigEndian.AppendUint64(packed, entry.Token)
+	}
+	return packed
+}
+
+// find reads what is stored of the entries' IDs.
+func (l *Ledger) find(ctx context.Context, q Querier, entries []*dedup.Entry, now int64) ([]rows, error) {
+	found := make([]rows, len(entries))
+	result, err := q.QueryContext(ctx, l.sql.find, pack(entries), len(entries))
+	if err != nil {
+		return nil, err
+	}
+	defer result.Close()
+	for result.Next() {
+		var (
+			i             int
+			isMark        bool
+			digest, token sql.RawBytes
+			stored        = row{found: true}
+		)
+		if err := result.Scan(&i, &isMark, &digest, &token, &stored.until); err != nil {
+			return nil, err
+		}
+		if len(digest) != len(stored.digest) || len(token) != 8 {
+			return nil, fmt.Errorf("row of %s has a digest of %d bytes and a token of %d, expected 16 and 8: restore the table from before it was edited", entries[i].ID, len(digest), len(token))
+		}
+		copy(stored.digest[:], digest)
+		stored.token = binary.BigEndian.Uint64(token)
+		if !isMark {
+			found[i].lease = stored
+		} else if stored.until > now {
+			found[i].mark = stored
+		} else {
+			found[i].expired = true
+		}
+	}
+	return found, result.Err()
+}
+
+// decide sets the verdict of each entry and returns those that are fresh. Later
+// entries of a fresh ID get the verdict repeated, or Conflict.
+func decide(entries []*dedup.Entry, found []rows, now int64, repeated dedup.Verdict) []*dedup.Entry {
+	fresh := make([]*dedup.Entry, 0, len(entries))
+	first := make(map[dedup.ID]*dedup.Entry, len(entries))
+	for i, entry := range entries {
+		entry.Verdict = found[i].verdict(entry, now)
+		if earlier := first[entry.ID]; earlier != nil {
+			entry.Verdict = repeated
+			if !earlier.Digest.Matches(entry.Digest) {
+				entry.Verdict = dedup.Conflict
+			}
+		}
+		if entry.Verdict == dedup.Fresh {
+			first[entry.ID] = entry
+			fresh = append(fresh, entry)
+		}
+	}
+	return fresh
+}
+
+func (r rows) verdict(entry *dedup.Entry, now int64) dedup.Verdict {
+	leased := r.lease.found && r.lease.until > now
+	switch {
+	case r.mark.found && r.mark.digest.Matches(entry.Digest):
+		return dedup.Duplicate
+	case r.mark.found, leased && !r.lease.digest.Matches(entry.Digest):
+		return dedup.Conflict
+	case leased && r.lease.token != entry.Token:
+		return dedup.InFlight
+	}
+	return dedup.Fresh
+}
+
+func (l *Ledger) putLeases(ctx context.Context, q Querier, entries []*dedup.Entry, until int64) error {
+	return l.exec(ctx, q, l.sql.putLeases, pack(entries), len(entries), until)
+}
+
+func (l *Ledger) dropLeases(ctx context.Context, q Querier, entries []*dedup.Entry) error {
+	return l.exec(ctx, q, l.sql.dropLeases, pack(entries), len(entries))
+}
+
+// putMarks inserts the marks of entries among those that were found, with one
+// statement for each run of entries of one scope and topic: nearly always one.
+func (l *Ledger) putMarks(ctx context.Context, q Querier, entries, among []*dedup.Entry, found []rows, now int64) error {
+	var expired []*dedup.Entry
+	for i, entry := range among {
+		if found[i].expired {
+			expired = append(expired, entry)
+		}
+	}
+	if err := l.exec(ctx, q, l.sql.dropMarks, pack(expired), len(expired)); err != nil {
+		return err
+	}
+	for start := 0; start < len(entries); {
+		first, end := entries[start], start+1
+		for end < len(entries) && entries[end].Scope == first.Scope && entries[end].Topic == first.Topic {
+			end++
+		}
+		run := entries[start:end]
+		start = end
+		eventIDs := make([]string, len(run))
+		for i, entry := range run {
+			eventIDs[i] = entry.EventID
+		}
+		list, err := json.Marshal(eventIDs)
+		if err != nil {
+			return err
+		}
+		err = l.exec(ctx, q, l.sql.putMarks, pack(run), string(list), now+millis(l.window), now,
+			first.Scope.Service, first.Scope.Handler, first.Topic)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exec runs a statement on packed entries, unless there are none.
+func (l *Ledger) exec(ctx context.Context, q Querier, query string, packed []byte, args ...any) error {
+	if len(packed) == 0 {
+		return nil
+	}
+	_, err := q.ExecContext(ctx, query, append([]any{packed}, args...)...)
+	return err
+}

@@ -1,0 +1,85 @@
+package framework
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Run checks the service, takes messages until ctx ends, then drains: nothing new
+// is taken, what is being handled has shutdown.drain_timeout to finish, and goes
+// back to the broker otherwise. It returns nil after a clean drain. The service
+// is closed in any case.
+func (s *Service) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	for _, r := range s.registrations {
+		if err := s.mount(ctx, r); err != nil {
+			return fmt.Errorf("%s: %w", r.label(), err)
+		}
+	}
+	stopAdmin, err := s.serveAdmin()
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
+
+	// The Router gets a context of its own: cancelling it would cut handlers
+	// short, where Close lets them finish.
+	routing := make(chan error, 1)
+	go func() { routing <- s.router.Run(context.WithoutCancel(ctx)) }()
+	select {
+	case err := <-routing: // it could not subscribe, or every subscription ended
+		return fmt.Errorf("run router: %w", errors.Join(err, errStopped))
+	case <-s.router.Running():
+	}
+	s.health.ready.Store(true)
+	s.logger.Info("ready", "service", s.config.Service, "broker", s.config.Broker, "handlers", len(s.registrations))
+
+	select {
+	case err := <-routing:
+		s.health.ready.Store(false)
+		return fmt.Errorf("run router: %w", errors.Join(err, errStopped))
+	case <-ctx.Done():
+	}
+	s.health.ready.Store(false)
+	started := time.Now()
+	s.logger.Info("draining", "deadline", s.config.Shutdown.DrainTimeout.String())
+	err = s.router.Close()
+	<-routing
+	s.logger.Info("drained", "took", time.Since(started).Round(time.Millisecond))
+	return err
+}
+
+var errStopped = errors.New("the router stopped by itself")
+
+// check reports everything that is wrong before the first message is taken.
+func (s *Service) check(ctx context.Context) error {
+	var errs []error
+	if len(s.registrations) == 0 {
+		errs = append(errs, errors.New("service has no handlers: call framework.Handle before Run"))
+	}
+	names := map[string]*registration{}
+	for _, r := range s.registrations {
+		if first := names[r.name]; first != nil {
+			errs = append(errs, fmt.Errorf("handler name %q is used for topic %q and topic %q: give one of them framework.Name", r.name, first.topic, r.topic))
+		}
+		names[r.name] = r
+		if r.topic == "" {
+			errs = append(errs, fmt.Errorf("%s: the topic is empty", r.label()))
+		}
+	}
+	for _, finding := range s.broker.Check(ctx) {
+		allowed := slices.Contains(s.config.Allow, finding.Name)
+		if finding.Fatal && !allowed {
+			errs = append(errs, fmt.Errorf("check %s: %s: %s (to start anyway: add %q to allow)", finding.Name, finding.Problem, finding.Fix, finding.Name))
+			continue
+		}
+		s.logger.Warn("check "+finding.Name, "problem", finding.Problem, "fix", finding.Fix, "allowed", allowed)
+	}
+	return errors.Join(errs...)
+}

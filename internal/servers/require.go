@@ -1,0 +1,76 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// RequireReal reports whether a missing server is a failure: REQUIRE_REAL=1.
+func RequireReal() bool { return os.Getenv("REQUIRE_REAL") == "1" }
+
+// Require returns the address of a real server for a test, and notes in the
+// report that the test ran on it. Without the server the test is noted as not
+// run, with the reason, and skipped; with REQUIRE_REAL=1 it fails.
+func Require(t testing.TB, name string) Address {
+	t.Helper()
+	a, err := locate(name)
+	if err == nil {
+		note(t, Entry{Server: name, Version: a.Version, Address: strings.Join(a.Hosts, ","), Origin: a.Origin})
+		return a
+	}
+	note(t, Entry{Server: name, NotRun: err.Error()})
+	if RequireReal() {
+		t.Fatalf("REQUIRE_REAL=1: %v", err)
+	}
+	t.Skipf("not run: %v", err)
+	return Address{}
+}
+
+// RanInProcess notes in the report that a test ran on an embedded or in-process
+// server, such as kfake or miniredis, instead of a real one.
+func RanInProcess(t testing.TB, server, version string) {
+	t.Helper()
+	note(t, Entry{Server: server, Version: version, Origin: InProcess})
+}
+
+func note(t testing.TB, e Entry) {
+	t.Helper()
+	e.Test = t.Name()
+	e.Package = callingPackage()
+	dir, err := Dir()
+	if err == nil {
+		err = e.append(dir)
+	}
+	if err != nil {
+		t.Logf("the report at the end will miss this test: %v", err)
+	}
+}
+
+// callingPackage is the folder of the nearest caller outside this package,
+// relative to the module: the same words `go test` uses.
+func callingPackage() string {
+	var own string
+	for depth := 0; ; depth++ {
+		_, file, _, ok := runtime.Caller(depth)
+		if !ok {
+			return "unknown"
+		}
+		dir := filepath.Dir(file)
+		if depth == 0 {
+			own = dir
+		}
+		if dir == own && !strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		if root, err := ModuleRoot(dir); err == nil {
+			if relative, err := filepath.Rel(root, dir); err == nil {
+				return fmt.Sprintf("./%s", filepath.ToSlash(relative))
+			}
+		}
+		return dir
+	}
+}

@@ -1,0 +1,54 @@
+// Package inbox lets a handler's SQL writes, the mark of its event, its outputs
+// and the acknowledgement commit in one transaction, and lets many handlers share
+// such a transaction.
+//
+// A handler asks for the transaction with [Tx] and writes with it:
+//
+//	func Charge(ctx context.Context, o Order) error {
+//		tx, err := inbox.Tx(ctx)
+//		if err != nil {
+//			return err
+//		}
+//		_, err = tx.ExecContext(ctx, `INSERT INTO charges (order_id) VALUES (?)`, o.ID)
+//		return err
+//	}
+//
+// It must not commit the transaction or roll it back: the processing order does,
+// after the handler. Both are refused, and fail the handler's event.
+//
+// # The group
+//
+// A database with a single writer, as SQLite is, commits some thousand times a
+// second, because each commit waits for the disk. [Group] lets up to 256 units of
+// work share a commit, without waiting for company: while one transaction
+// commits, the next ones queue, and they are the next group.
+//
+//	submitted ──► queued ──► running in its savepoint ──► awaiting COMMIT ──► done
+//	                │                  │                        │
+//	                │ its ctx ends     │ it fails               │ COMMIT fails
+//	                ▼                  ▼                        ▼
+//	            withdrawn     rolled back, alone            error to all
+//
+// A plain unit is a function that the group's writer runs. A [Turn] is a handler
+// that has the transaction to itself, from its first call of Tx until it commits
+// or fails. A handler that never calls Tx never holds the writer.
+//
+// # Killed here, what happens?
+//
+// Before COMMIT returned: nothing of the group happened. After: all of it did.
+// There is no third state, and no unit is told "done" before COMMIT has returned.
+// When COMMIT itself fails, its outcome is unknown, and every unit is told so.
+//
+// # One writer means one
+//
+// While a handler holds its turn, nobody else writes to that database, in no
+// process. Keep the time between the first call of Tx and the handler's return
+// short: do the slow work before. A turn is taken away after Config.TurnTimeout.
+// A process that is stopped (SIGSTOP) in the middle of a turn holds up the others
+// until it goes on or is killed; that costs time and no guarantee.
+//
+// Inside a turn, statements are not interrupted when their context ends, because
+// SQLite answers an interrupt by rolling back the whole transaction, the other
+// handlers' work with it. And a publisher that writes to the same database (not
+// handlers.Emit) waits for the turn to end, so it must not be called inside one.
+package inbox

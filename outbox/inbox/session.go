@@ -1,0 +1,157 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"sync/atomic"
+)
+
+// session is the writer's connection while it lasts. The writer itself speaks to
+// it directly; units get *sql.Tx values that speak to it through proxies (see
+// proxy.go), so that none of them can commit what belongs to all.
+//
+// One goroutine at a time uses it: the writer, or the holder of the turn while
+// the writer waits for it.
+type session struct {
+	raw   driver.Conn
+	stmts map[string]driver.Stmt
+	// open holds the cached statements whose rows are being read. Running one of
+	// them again would restart it under its reader.
+	open map[driver.Stmt]bool
+	// lost: the database ended the transaction by itself.
+	lost bool
+	// guard is for the next proxied transaction.
+	guard *guard
+	proxy *sql.DB
+}
+
+// maxStmts bounds the statement cache. Handlers that build SQL text with values
+// in it would otherwise fill the memory.
+const maxStmts = 256
+
+func newSession(raw driver.Conn) *session {
+	s := &session{raw: raw, stmts: map[string]driver.Stmt{}, open: map[driver.Stmt]bool{}}
+	s.proxy = sql.OpenDB(connector{s})
+	return s
+}
+
+func (s *session) close() {
+	_ = s.proxy.Close()
+	s.forget()
+}
+
+func (s *session) forget() {
+	for _, stmt := range s.stmts {
+		_ = stmt.Close()
+	}
+	clear(s.stmts)
+}
+
+// begin opens a transaction for one unit or turn inside the group's. It is ended
+// by finish, and never reaches the database.
+func (s *session) begin() (*sql.Tx, *guard, error) {
+	s.guard = &guard{}
+	tx, err := s.proxy.Begin()
+	return tx, s.guard, err
+}
+
+// exec runs a statement, prepared once per session.
+func (s *session) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	stmt, done, err := s.prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return execStmt(ctx, stmt, args)
+}
+
+// query runs a query, prepared once per session.
+func (s *session) query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	stmt, done, err := s.prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := queryStmt(ctx, stmt, args)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	s.open[stmt] = true
+	return &cachedRows{Rows: rows, done: func() {
+		delete(s.open, stmt)
+		done()
+	}}, nil
+}
+
+// prepare returns a statement from the cache, or a new one. done must be called
+// when it has been used.
+func (s *session) prepare(query string) (stmt driver.Stmt, done func(), err error) {
+	stmt, cached := s.stmts[query]
+	if cached && !s.open[stmt] {
+		return stmt, func() {}, nil
+	}
+	if stmt, err = s.raw.Prepare(query); err != nil {
+		return nil, nil, err
+	}
+	if cached { // in use: this one is for once
+		return stmt, func() { _ = stmt.Close() }, nil
+	}
+	if len(s.stmts) >= maxStmts && len(s.open) == 0 {
+		s.forget()
+	}
+	s.stmts[query] = stmt
+	return stmt, func() {}, nil
+}
+
+// integer runs a query of the writer's own that yields one number.
+func (s *session) integer(query string) (int64, error) {
+	rows, err := s.query(context.Background(), query, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	dest := make([]driver.Value, 1)
+	if err := rows.Next(dest); err != nil {
+		return 0, err
+	}
+	number, _ := dest[0].(int64)
+	return number, nil
+}
+
+// run executes one of the writer's own statements.
+func (s *session) run(query string) error {
+	_, err := s.exec(context.Background(), query, nil)
+	return err
+}
+
+// check looks after a failed statement whether the transaction still stands.
+// SQLite answers some errors (full disk, I/O error, INSERT OR ROLLBACK) by
+// rolling it all back, and would then run the next statement on its own, without
+// the mark that belongs to it. BEGIN fails inside a transaction; where it
+// succeeds the old one is gone, and the new one keeps whatever follows from
+// becoming durable until the writer rolls it back.
+func (s *session) check(err error) error {
+	if err == nil || s.lost {
+		return err
+	}
+	if s.run("BEGIN") == nil {
+		s.lost = true
+		return fmt.Errorf("%w: %w", ErrRolledBack, err)
+	}
+	return err
+}
+
+// guard watches over one proxied transaction.
+type guard struct {
+	ending  atomic.Bool // the writer is ending it
+	misused atomic.Bool // somebody else did
+}
+
+// finish ends a proxied transaction: open rows are closed, and a statement still
+// running is waited for. Whatever its holder does with it later is an error.
+func (g *guard) finish(tx *sql.Tx) {
+	g.ending.Store(true)
+	_ = tx.Rollback()
+}
