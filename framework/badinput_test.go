@@ -35,7 +35,7 @@ func TestBadEventsAreDeadLettered(t *testing.T) {
 		"undecodable payload": {
 			[]*message.Message{send("1", `{"id": 7}`)},
 			handlers.ReasonUndecodable,
-			`decode payload as JSON into framework_test.Order: json: cannot unmarshal number into Go struct field Order.id of type string; payload: "{\"id\": 7}"`,
+			`decode json as framework_test.Order at orders@1: json: cannot unmarshal number into Go struct field Order.id of type string; payload starts with "{\"id\": 7}"`,
 		},
 		"missing ID": {
 			[]*message.Message{send("", `{}`)},

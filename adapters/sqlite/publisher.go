@@ -9,6 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
@@ -72,11 +73,11 @@ func (p *publisher) Close() error {
 // encode checks a message and turns it into a row.
 func (b *Broker) encode(topic string, msg *message.Message, now time.Time) (stored, error) {
 	if topic == "" {
-		return stored{}, fmt.Errorf("publish message %s: the topic is empty", msg.UUID)
+		return stored{}, fmt.Errorf("%w: message %s has no topic: return it to one with framework.To, or emit it to one", dedup.ErrBadOutput, msg.UUID)
 	}
 	if len(msg.Payload) > b.config.MaxPayload {
-		return stored{}, fmt.Errorf("publish message %s to %q: its payload has %d bytes, the limit is %d: send a reference to the data, or raise sqlite.max_payload",
-			msg.UUID, topic, len(msg.Payload), b.config.MaxPayload)
+		return stored{}, fmt.Errorf("%w: the payload of message %s to %q has %d bytes, the limit is %d: send a reference to the data, or raise sqlite.max_payload",
+			dedup.ErrBadOutput, msg.UUID, topic, len(msg.Payload), b.config.MaxPayload)
 	}
 	payload := msg.Payload
 	if payload == nil {
