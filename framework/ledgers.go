@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/dedup/ledger/coalesce"
 	"github.com/hapax-go/hapax/dedup/ledger/memory"
 	sqliteledger "github.com/hapax-go/hapax/dedup/ledger/sqlite"
 	"github.com/hapax-go/hapax/outbox/sqldb"
@@ -32,8 +33,9 @@ func (s *Service) openLedger(ctx context.Context, window time.Duration) (dedup.L
 		if err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
-		ledger := store
+		ledger := coalesce.New(store)
 		s.closers = append(s.closers, db.Close, ledger.Close)
+		s.expire(store)
 		return ledger, nil
 	default:
 		return nil, fmt.Errorf("this version has no ledger store %q: expected sqlite or memory", store)

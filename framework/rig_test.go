@@ -34,7 +34,7 @@ type Shipment struct {
 
 func parse(t *testing.T, extra string) *config.Config {
 	t.Helper()
-	text := "service: fulfilment\nsqlite: {path: " + filepath.Join(t.TempDir(), "hapax.db") + ", lease: 2s}\n" +
+	text := "service: fulfilment\nsqlite: {path: \"" + filepath.Join(t.TempDir(), "hapax.db") + "\", lease: 2s}\n" +
 		"admin: {address: \"127.0.0.1:0\"}\nretry: {initial_interval: 1ms, max_interval: 2ms, max_attempts: 3}\n" + extra
 	cfg, err := config.Parse("hapax.yaml", []byte(text), nil)
 	require.NoError(t, err)

@@ -24,6 +24,7 @@ type Service struct {
 
 	registrations []*registration
 	inner         []message.HandlerMiddleware
+	database      *sqlDatabase // of the sql block; nil until a handler needs it
 	closers       []func() error
 	metrics       *metrics
 	health        health

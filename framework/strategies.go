@@ -3,7 +3,9 @@ package framework
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -15,7 +17,7 @@ import (
 // with the strategy and the kind of claim that the config insists on.
 func RuleFor(cfg *config.Config, handler string) (dedup.Rule, error) {
 	settings := cfg.Handler(handler)
-	rule, err := dedup.RuleFor(cfg.Broker, cfg.SQL.Enabled())
+	rule, err := dedup.RuleFor(cfg.Broker, ownDatabase(cfg))
 	if err != nil {
 		return rule, err
 	}
@@ -29,6 +31,16 @@ func RuleFor(cfg *config.Config, handler string) (dedup.Rule, error) {
 		rule.Claim = kind
 	}
 	return rule, nil
+}
+
+// ownDatabase reports whether the service has a database beside its broker. The
+// embedded broker's own file is none: there the acknowledgement commits as well.
+func ownDatabase(cfg *config.Config) bool {
+	if !cfg.SQL.Enabled() {
+		return false
+	}
+	path := strings.TrimPrefix(strings.TrimPrefix(cfg.SQL.DSN.Reveal(), "sqlite:"), "file:")
+	return cfg.Broker != "sqlite" || filepath.Clean(path) != filepath.Clean(cfg.SQLite.Path)
 }
 
 // strategy builds what the rule asks for, for one scope.
@@ -52,6 +64,8 @@ func (s *Service) strategy(ctx context.Context, scope dedup.Scope, group string)
 		})
 		s.closers = append(s.closers, strategy.Close)
 		return strategy, nil
+	case rule.Strategy == dedup.StrategyInbox && ownDatabase(s.config):
+		return s.openInbox(ctx, window)
 	default:
 		strategy, err := s.broker.Strategy(rule.Strategy, adapters.StrategyOptions{
 			Scope: scope, Group: group, Window: window, Claim: rule.Claim,
