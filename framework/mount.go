@@ -33,6 +33,10 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	if err != nil {
 		return err
 	}
+	names := s.topicNames()
+	if len(names) > 0 {
+		strategy = namedStrategy{strategy, names}
+	}
 	identity := s.identity(r)
 	once, err := dedup.New(dedup.Config{
 		Scope: scope, Strategy: strategy, Identity: identity,
@@ -71,7 +75,7 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 		timeout = settings.Consumer.HandlerTimeout.Std()
 	}
 	process := s.once(once, typed, r.batch, timeout)
-	s.router.AddHandler(r.name, r.topic, subscriber, r.to, unused{},
+	s.router.AddHandler(r.name, r.topic, namedSubscriber{subscriber, names}, r.to, unused{},
 		deadLetter.Middleware(retry.Middleware(process)))
 	return nil
 }

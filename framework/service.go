@@ -83,7 +83,9 @@ func (s *Service) Use(middlewares ...message.HandlerMiddleware) {
 // Publisher publishes to the service's broker from outside of handlers. Inside
 // of a handler return outputs or call handlers.Emit instead: they commit with
 // the event.
-func (s *Service) Publisher() message.Publisher { return s.broker.Publisher() }
+func (s *Service) Publisher() message.Publisher {
+	return namedPublisher{s.broker.Publisher(), s.topicNames()}
+}
 
 // Broker is the connected broker.
 func (s *Service) Broker() adapters.Broker { return s.broker }

@@ -208,3 +208,23 @@ func TestDrainHasADeadline(t *testing.T) {
 	require.Eventually(t, func() bool { return runs.of("1") == 1 }, patience, time.Millisecond)
 	require.NoError(t, stopAgain())
 }
+
+// Names at the broker are the config's business; code knows logical names.
+func TestTopicsCanHaveOtherNamesAtTheBroker(t *testing.T) {
+	service := newService(t, parse(t, `topics:
+  orders: {name: prod-orders, dead_letter: graveyard}
+  shipments: {name: prod-shipments}
+`))
+	framework.Handle(service, "orders", func(_ context.Context, order Order) (Shipment, error) {
+		if order.ID == "bad" {
+			return Shipment{}, handlers.Permanent(errors.New("bad"))
+		}
+		return Shipment{OrderID: order.ID}, nil
+	}, framework.To("shipments"))
+	publish(t, service, "orders", "1", Order{ID: "1"})
+	publish(t, service, "orders", "2", Order{ID: "bad"})
+	stop := start(t, service)
+	read(t, service, "prod-shipments", 1)
+	require.Equal(t, "orders", read(t, service, "graveyard", 1)[0].Metadata.Get(handlers.MetaDeadTopic))
+	require.NoError(t, stop())
+}

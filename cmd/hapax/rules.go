@@ -30,7 +30,7 @@ func rulesCommand() *cobra.Command {
 			printed.SetOutputMirror(command.OutOrStdout())
 			printed.SetStyle(table.StyleLight)
 			printed.Style().Format.Header = text.FormatDefault
-			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 3, WidthMax: 44}, {Number: 4, WidthMax: 52}})
+			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 3, WidthMax: 44, WidthMaxEnforcer: text.WrapSoft}, {Number: 4, WidthMax: 52, WidthMaxEnforcer: text.WrapSoft}})
 			printed.AppendHeader(table.Row{"broker", "strategy", "what the broker does", "what Hapax adds"})
 			for _, rule := range rules {
 				printed.AppendRow(table.Row{rule.Broker, rule.Strategy, rule.BrokerDoes, rule.HapaxAdds})

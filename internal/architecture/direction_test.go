@@ -30,7 +30,9 @@ var mayImport = map[string]struct {
 	"cmd":       {[]string{"internal", "dedup", "handlers", "outbox", "adapters", "framework", "examples"}, "the command line is thin over the packages"},
 }
 
-// sdks are broker clients and the one folder each may be imported in, tests aside.
+// sdks are broker clients, drivers and other large dependencies, and the one
+// folder each may be imported in. Tests and test tools (internal) are exempt:
+// an independent look at a server is what they are for.
 var sdks = map[string][]string{
 	"github.com/twmb/franz-go":                            {"adapters/kafka"},
 	"github.com/ThreeDotsLabs/watermill-kafka":            {"adapters/kafka"},
@@ -115,6 +117,9 @@ func siblings(one, other string) bool {
 func TestAnSDKIsImportedInOneFolder(t *testing.T) {
 	for _, pkg := range packages(t) {
 		folder := strings.TrimPrefix(pkg.ImportPath, module)
+		if strings.HasPrefix(folder, "internal/") {
+			continue
+		}
 		for _, imported := range pkg.Imports {
 			for sdk, folders := range sdks {
 				if imported != sdk && !strings.HasPrefix(imported, sdk+"/") {

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// run executes the command line in this process.
+func run(t *testing.T, arguments ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	command := root()
+	command.SetOut(&out)
+	command.SetErr(&out)
+	command.SetArgs(arguments)
+	err := command.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestRules(t *testing.T) {
+	text, err := run(t, "rules")
+	require.NoError(t, err)
+	for _, rule := range dedup.Rules {
+		require.Contains(t, text, rule.Broker)
+		require.Contains(t, text, rule.Strategy)
+	}
+	text, err = run(t, "rules", "--json")
+	require.NoError(t, err)
+	var rules []dedup.Rule
+	require.NoError(t, json.Unmarshal([]byte(text), &rules))
+	require.Equal(t, append(append([]dedup.Rule{}, dedup.Rules...), dedup.SQLRule), rules)
+}
+
+func TestConfig(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write := func(text string) { require.NoError(t, os.WriteFile("hapax.yaml", []byte(text), 0o600)) }
+
+	write("service: fulfilment\nsql: {dsn: \"postgres://shop:hunter2@127.0.0.1/shop\"}\n")
+	text, err := run(t, "config", "show")
+	require.NoError(t, err)
+	require.NotContains(t, text, "hunter2")
+	require.Contains(t, text, "postgres://shop:")
+	text, err = run(t, "config", "check")
+	require.NoError(t, err)
+	require.Equal(t, "ok: service fulfilment on broker sqlite\n", text)
+
+	write("service: fulfilment\nbrokr: sqlite\n")
+	_, err = run(t, "config", "check")
+	require.EqualError(t, err, `hapax.yaml:2:1: unknown key "brokr": did you mean "broker"?`)
+
+	text, err = run(t, "config", "schema")
+	require.NoError(t, err)
+	require.True(t, json.Valid([]byte(text)))
+	text, err = run(t, "config", "example")
+	require.NoError(t, err)
+	write(text)
+	_, err = run(t, "config", "check")
+	require.NoError(t, err)
+}
+
+// Every command says what it does and shows how.
+func TestHelp(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(command *cobra.Command) {
+		for _, child := range command.Commands() {
+			if child.Name() == "completion" || child.Name() == "help" {
+				continue
+			}
+			require.NotEmpty(t, child.Short, child.CommandPath())
+			if child.Runnable() && !child.Hidden {
+				require.Contains(t, child.Example, "hapax "+strings.TrimPrefix(child.CommandPath(), "hapax "), child.CommandPath())
+			}
+			walk(child)
+		}
+	}
+	walk(root())
+}
+
+// The demo as a user runs it: real children, real kills, one JSON object, and an
+// exit status that means what the help says.
+func TestDemo(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "hapax")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	output, err := build.CombinedOutput()
+	require.NoError(t, err, string(output))
+
+	command := exec.CommandContext(t.Context(), binary, "demo", "--events", "800", "--seed", "7", "--json")
+	var errors bytes.Buffer
+	command.Stderr = &errors
+	output, err = command.Output()
+	require.NoError(t, err, errors.String())
+	var object map[string]any
+	require.NoError(t, json.Unmarshal(output, &object))
+	require.Equal(t, "sqlite", object["broker"])
+	require.EqualValues(t, 7, object["seed"])
+	require.EqualValues(t, 800, object["events"])
+	require.Contains(t, object, "seconds")
+	lane := func(name string) map[string]any { return object[name].(map[string]any) }
+	for _, name := range []string{"plain", "hapax"} {
+		require.Len(t, lane(name), 6)
+		require.EqualValues(t, 0, lane(name)["lost"], name)
+		require.Greater(t, lane(name)["kills"], 2.0, name)
+		require.Greater(t, lane(name)["duplicate_deliveries"], 0.0, name)
+	}
+	require.Greater(t, lane("plain")["duplicate_effects"], 0.0)
+	require.Greater(t, lane("plain")["duplicate_outputs"], 0.0)
+	require.EqualValues(t, 0, lane("hapax")["duplicate_effects"])
+	require.EqualValues(t, 0, lane("hapax")["duplicate_outputs"])
+
+	bad := exec.CommandContext(t.Context(), binary, "demo", "--broker", "carrier-pigeon")
+	output, err = bad.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(output), `hapax: demo has no broker "carrier-pigeon": expected one of sqlite`)
+}
