@@ -91,7 +91,7 @@ func run(ctx context.Context, s settings, show screen) (*result, error) {
 	}
 	watching := make(chan struct{})
 	go func() { defer close(watching); watch(ctx, lanes, show) }()
-	defer func() { cancel(); <-watching }()
+	defer func() { cancel(); <-watching; look(context.WithoutCancel(ctx), lanes, show) }()
 
 	striking, stop := context.WithCancel(ctx)
 	defer stop()
@@ -152,15 +152,20 @@ func watch(ctx context.Context, lanes [2]*lane, show screen) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		for _, lane := range lanes {
-			if glance, err := lane.glance(ctx); err == nil {
-				show.glance(lane.name, glance)
-			}
-		}
+		look(ctx, lanes, show)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// look shows the counts once. One that cannot be had now is shown the next time.
+func look(ctx context.Context, lanes [2]*lane, show screen) {
+	for _, lane := range lanes {
+		if glance, err := lane.glance(ctx); err == nil {
+			show.glance(lane.name, glance)
 		}
 	}
 }
