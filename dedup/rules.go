@@ -77,7 +77,7 @@ var Rules = []Rule{
 		HapaxAdds:  "one script: check the owner, mark the ID, XADD the outputs, XACK",
 	},
 	{
-		Broker: "sqlite", Strategy: StrategyInbox, Claim: Optimistic, Claims: []ClaimKind{Optimistic, Pessimistic},
+		Broker: "sqlite", Strategy: StrategyInbox, Claim: Optimistic, Claims: []ClaimKind{Optimistic},
 		BrokerDoes: "everything is one database",
 		HapaxAdds:  "mark, outputs, the handler's SQL and the acknowledgement commit together",
 	},
@@ -85,7 +85,7 @@ var Rules = []Rule{
 
 // SQLRule replaces the broker's rule when hapax.yaml has an sql block.
 var SQLRule = Rule{
-	Broker: "any, with sql", Strategy: StrategyInbox, Claim: Optimistic, Claims: []ClaimKind{Optimistic, Pessimistic},
+	Broker: "any, with sql", Strategy: StrategyInbox, Claim: Optimistic, Claims: []ClaimKind{Optimistic},
 	BrokerDoes: "delivers at least once",
 	HapaxAdds:  "mark, the handler's SQL and the outputs (as outbox rows) commit in one SQL transaction; the broker is acknowledged after it",
 }
