@@ -135,7 +135,7 @@ func waitFor(cmd *exec.Cmd) Exit {
 func (c *Child) killGroup(exit Exit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-
+	_ = syscall.Kill(-c.pid, syscall.SIGKILL)
 	c.ended = true
 	c.exit = exit
 	_ = c.stdin.Close()

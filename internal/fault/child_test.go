@@ -3,6 +3,7 @@ package fault_test
 import (
 	"bytes"
 	"log/slog"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -121,7 +122,30 @@ func TestGroupEndsWithTheChild(t *testing.T) {
 	}
 }
 
-// A harness that dies takes its children with it, even frozen ones on Linux.
+// A descendant that left the group outlives the child, but its hold on the pipe
+// does not keep the harness waiting.
+func TestEscapedDescendantHoldsNothingUp(t *testing.T) {
+	received, onEvent := numbers()
+	child := start(t, fault.Command{Name: "parent", Role: "parent", Args: []string{"end", "escape"}, OnEvent: onEvent})
+	descendant := receive(t, received)
+	wait(t, child)
+	require.NotEmpty(t, processState(descendant))
+	require.NoError(t, syscall.Kill(descendant, syscall.SIGKILL))
+	gone(t, descendant)
+}
+
+// A signal reaches what the child started as well.
+func TestStopFreezesTheGroup(t *testing.T) {
+	received, onEvent := numbers()
+	child := start(t, fault.Command{Name: "parent", Role: "parent", OnEvent: onEvent})
+	descendant := receive(t, received)
+	require.NoError(t, child.Stop())
+	require.Eventually(t, func() bool { return strings.HasPrefix(processState(descendant), "T") }, grace, 10*time.Millisecond)
+	require.NoError(t, child.Continue())
+	require.Eventually(t, func() bool { return strings.HasPrefix(processState(descendant), "S") }, grace, 10*time.Millisecond)
+}
+
+// A harness that dies takes its children with it, even frozen ones.
 func TestNoOrphans(t *testing.T) {
 	for _, state := range []string{"working", "frozen"} {
 		t.Run(state, func(t *testing.T) {

@@ -89,12 +89,15 @@ func (f *Fleet) Join(ctx context.Context, ceiling int) error {
 	}
 	f.log.Info("child joins", "child", member.Name())
 	err = member.Ready(ctx)
-	select {
-	case <-member.Done():
-		if member.Exit().Signal == syscall.SIGKILL {
-			return nil // it was struck before it was ready, and was replaced
-		}
-	default:
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	// It ended. Another strike may have chosen it before it was ready: then it
+	// was told to leave, or killed and replaced, and all is as it should be.
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if member.going || member.Exit().Signal == syscall.SIGKILL {
+		return nil
 	}
 	return err
 }

@@ -99,8 +99,10 @@ func TestRunnerStopsWithTheFleet(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, fleet.Close()) })
 	require.Error(t, fleet.Start(within(t, grace), 1))
 	runner := fault.Runner{Fleet: fleet, Plan: fault.Plan{Duration: time.Hour, Strikes: []fault.Strike{kills(time.Minute)}}}
-	_, err := runner.Run(within(t, grace))
+	ctx := within(t, grace)
+	_, err := runner.Run(ctx)
 	require.ErrorContains(t, err, "child bad ended without being told to")
+	require.NoError(t, ctx.Err(), "not only when the time was over")
 }
 
 func TestRunnerStrikesTheFleet(t *testing.T) {
@@ -128,4 +130,22 @@ func TestRunnerStrikesTheFleet(t *testing.T) {
 	})
 	require.GreaterOrEqual(t, counts.Kills, 7)
 	require.Equal(t, 3+counts.Kills+counts.Joins, counts.Started)
+}
+
+// A child may be struck before it is ready; the one who let it join is not told
+// that it failed.
+func TestJoiningChildIsStruck(t *testing.T) {
+	fleet := newFleet(t, 0, role("late"))
+	for _, strike := range []func() error{
+		func() error { return fleet.Leave(0, 0, grace) },
+		func() error { return fleet.Kill(within(t, grace), 0) },
+	} {
+		joined := make(chan error, 1)
+		go func() { joined <- fleet.Join(within(t, grace), 0) }()
+		require.Eventually(t, func() bool { return fleet.Size() == 1 }, grace, time.Millisecond)
+		require.NoError(t, strike())
+		require.NoError(t, <-joined)
+	}
+	require.NoError(t, fleet.Err())
+	require.Equal(t, fault.Counts{Started: 3, Kills: 1, Joins: 2, Leaves: 1}, fleet.Counts())
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +24,7 @@ func TestMain(m *testing.M) {
 	fault.ChildMain(map[string]func(context.Context, []string) int{
 		"idle":     idle,
 		"broken":   broken,
+		"late":     late,
 		"stubborn": stubborn,
 		"counter":  counter,
 		"struck":   struck,
@@ -49,6 +51,12 @@ func broken(context.Context, []string) int {
 	}
 	fmt.Fprint(os.Stderr, "no broker at 127.0.0.1:1") // no line end
 	return 3
+}
+
+// late never becomes ready.
+func late(ctx context.Context, _ []string) int {
+	<-ctx.Done()
+	return 0
 }
 
 // stubborn does not stop.
@@ -83,13 +91,14 @@ func struck(ctx context.Context, _ []string) int {
 func parent(ctx context.Context, args []string) int {
 	cmd := exec.Command("sh", "-c", "trap '' TERM; while :; do sleep 1; done")
 	cmd.Stdout = os.Stdout // keeps the harness's pipe open
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: slices.Contains(args, "escape")}
 	if err := cmd.Start(); err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	_ = fault.Emit(ctx, cmd.Process.Pid)
 	_ = fault.Ready(ctx)
-	if len(args) > 0 && args[0] == "end" {
+	if slices.Contains(args, "end") {
 		return 0
 	}
 	<-ctx.Done()
@@ -98,9 +107,9 @@ func parent(ctx context.Context, args []string) int {
 
 // harness has a child of its own.
 func harness(ctx context.Context, args []string) int {
-	command := fault.Command{Name: "grandchild", Role: "idle"}
-	if len(args) > 0 && args[0] == "frozen" {
-		command.Role = "stubborn"
+	command := fault.Command{Name: "grandchild", Role: "stubborn"}
+	if args[0] == "foreign" {
+		command = fault.Command{Name: "grandchild", Path: "sh", Args: []string{"-c", "echo ready >&3; while :; do sleep 1; done"}}
 	}
 	child, err := fault.Start(command)
 	if err == nil {
@@ -110,7 +119,7 @@ func harness(ctx context.Context, args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	if len(args) > 0 && args[0] == "frozen" {
+	if args[0] == "frozen" {
 		_ = child.Stop()
 	}
 	_ = fault.Emit(ctx, child.PID())
@@ -172,7 +181,14 @@ func receive(t *testing.T, from <-chan int) int {
 func gone(t *testing.T, pid int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		state, err := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
-		return err != nil || strings.HasPrefix(strings.TrimSpace(string(state)), "Z")
+		state := processState(pid)
+		return state == "" || strings.HasPrefix(state, "Z")
 	}, 20*time.Second, 10*time.Millisecond, "process %d still runs", pid)
+}
+
+// processState is a letter and details, as ps prints them; empty when there is no
+// such process.
+func processState(pid int) string {
+	state, _ := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
+	return strings.TrimSpace(string(state))
 }

@@ -80,6 +80,10 @@ func TestStrikesAreIndependent(t *testing.T) {
 		}
 	}
 	require.Equal(t, alone, kept)
+
+	plan.Strikes = []fault.Strike{kills(2 * time.Second), kills(2 * time.Second)}
+	steps := plan.Steps()
+	require.NotEqual(t, steps[0].At, steps[1].At)
 }
 
 func TestPlanString(t *testing.T) {

@@ -48,6 +48,7 @@ func TestWorkload(t *testing.T) {
 
 func TestWorkloadWindow(t *testing.T) {
 	workload := fault.Workload{Seed: 1, Events: 2000, Duplicates: 1, Window: 10}
+	require.Len(t, slices.Collect(workload.Sends()), 4000, "copies due after the end are sent at the end")
 	number := map[string]int{} // how many events had been sent when this one was
 	for send := range workload.Sends() {
 		if send.Copy == 0 {

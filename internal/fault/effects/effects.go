@@ -3,11 +3,13 @@ package effects
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver's only entrance
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/hapax-go/hapax/internal/fault"
 )
@@ -17,22 +19,37 @@ type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
+// patience is how long writers wait for each other.
+const patience = 30 * time.Second
+
 // Open opens a SQLite file for many processes at once and makes its tables.
 // Writers wait for each other for up to 30 seconds.
 func Open(ctx context.Context, path string) (*sql.DB, error) {
 	options := url.Values{
-		"_pragma": {"busy_timeout(30000)", "journal_mode(WAL)", "synchronous(OFF)"},
+		"_pragma": {fmt.Sprintf("busy_timeout(%d)", patience.Milliseconds()), "journal_mode(WAL)", "synchronous(OFF)"},
 		"_txlock": {"immediate"}, // a read that turns into a write cannot wait: it would fail
 	}
 	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path)+"?"+options.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("open effects %s: %w", path, err)
 	}
-	if err := EnsureSchema(ctx, db); err != nil {
+	// When several processes open a new file at once, the change to WAL fails
+	// for all but one: SQLite does not wait there, because it could wait in a
+	// circle.
+	deadline := time.Now().Add(patience)
+	for err = EnsureSchema(ctx, db); busy(err) && time.Now().Before(deadline); err = EnsureSchema(ctx, db) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("open effects %s: %w", path, err)
 	}
 	return db, nil
+}
+
+func busy(err error) bool {
+	var failure *sqlite.Error
+	return errors.As(err, &failure) && failure.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
 // The row number is SQLite's; all else is common to the SQL databases.

@@ -7,13 +7,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/hapax-go/hapax/internal/fault"
 	"github.com/hapax-go/hapax/internal/fault/effects"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, path string) *sql.DB {
 	db, err := effects.Open(t.Context(), path)

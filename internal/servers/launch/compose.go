@@ -38,7 +38,7 @@ func newEngine(root, dir string) *engine {
 			cancel()
 			if err != nil {
 				lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-				return fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, lines[len(lines)-1])
+				return fmt.Errorf("%w (docker %s: %s)", err, strings.Join(args, " "), lines[len(lines)-1])
 			}
 		}
 		return nil

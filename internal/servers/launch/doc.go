@@ -15,6 +15,10 @@
 // servers' folder; packages are installed without starting or enabling the
 // system's own services.
 //
+// Ports are fixed and not the usual ones, so that a system service is not in the
+// way; HAPAX_PORT_… moves one (see compose.yaml for their names). A port that a
+// stranger holds is left to him, and the next free one is taken and recorded.
+//
 // A server counts as up when it answered a request in its own protocol; there
 // are no sleeps to get wrong. `Up` may be repeated, also after a crash: what runs
 // is kept, what died is started again on its old ports and data.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/hapax-go/hapax/internal/servers"
@@ -85,8 +84,11 @@ func postgresDatabase(ctx context.Context, s *site) error {
 		return fmt.Errorf("create database: %w", err)
 	}
 	defer db.Close()
-	_, err = db.ExecContext(ctx, "CREATE DATABASE hapax")
-	if err != nil && !strings.Contains(err.Error(), "SQLSTATE 42P04") { // it exists
+	var there bool
+	if err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'hapax')").Scan(&there); err != nil || there {
+		return err
+	}
+	if _, err := db.ExecContext(ctx, "CREATE DATABASE hapax"); err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 const (
 	fieldState   = 0
 	fieldParent  = 1
+	fieldThreads = 17
 	fieldStarted = 19
 )
 
@@ -28,6 +29,11 @@ func statField(pid, field int) string {
 		return ""
 	}
 	return fields[field]
+}
+
+func manyThreads(pid int) bool {
+	n, err := strconv.Atoi(statField(pid, fieldThreads))
+	return err == nil && n > 1
 }
 
 var bootID = sync.OnceValue(func() string {
