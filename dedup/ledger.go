@@ -25,13 +25,15 @@ import (
 // by comparing clocks of two workers.
 type Ledger interface {
 	// Claim sets each entry's Verdict. Fresh leases the ID to the entry's Token
-	// for the given time. An ID that occurs twice in one call is Fresh once and
-	// InFlight (or Conflict) for the rest. A claim by the token that already
+	// for the given time. Of an ID that occurs twice in one call the first entry
+	// can be Fresh and the rest are InFlight (or Conflict), even under one token.
+	// A lease that ran out is taken over whatever its digest was. A claim by the token that already
 	// holds the lease is Fresh: it is the retry of a call whose answer was lost.
 	Claim(ctx context.Context, lease time.Duration, entries []*Entry) error
 
 	// Renew extends leases by the given time from now; sets Lost on an entry
-	// whose token no longer holds its lease.
+	// whose token no longer holds its lease, one that was completed included. A
+	// lease that ran out renews as long as nobody took it over.
 	Renew(ctx context.Context, lease time.Duration, entries []*Entry) error
 
 	// Complete turns leases into marks that last for the ledger's window, and

@@ -2,6 +2,7 @@ package coalesce_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,8 +11,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"database/sql"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -235,7 +234,7 @@ func TestAnErrorGoesToEveryCaller(t *testing.T) {
 		}
 		calls.Wait()
 		require.EqualValues(t, 10, failed.Load())
-		require.EqualValues(t, 2, store.trips.Load())
+		require.LessOrEqual(t, store.trips.Load(), int32(2))
 	})
 }
 
@@ -286,7 +285,7 @@ func TestCloseDrains(t *testing.T) {
 		for i := range 5 {
 			calls.Go(func() {
 				entries := event(fmt.Sprint(i))
-				if ledger.Claim(t.Context(), time.Minute, entries) == nil && entries[0].Verdict == dedup.Fresh && !store.closed.Load() {
+				if ledger.Claim(t.Context(), time.Minute, entries) == nil && entries[0].Verdict == dedup.Fresh {
 					fresh.Add(1)
 				}
 			})
@@ -295,9 +294,10 @@ func TestCloseDrains(t *testing.T) {
 		calls.Go(func() { _ = ledger.Close() })
 		synctest.Wait()
 		require.ErrorIs(t, ledger.Claim(t.Context(), time.Minute, event("late")), coalesce.ErrClosed)
-		require.NoError(t, ledger.Close())
-		require.True(t, store.closed.Load())
+		require.False(t, store.closed.Load())
 		calls.Wait()
+		require.True(t, store.closed.Load())
+		require.NoError(t, ledger.Close())
 		require.EqualValues(t, 5, fresh.Load())
 	})
 }

@@ -20,7 +20,7 @@ type Config struct {
 	// broker can hold a copy back.
 	Window time.Duration
 	// MaxEntries bounds marks and leases kept at one time. Default 10,000,000
-	// (about 1.1 GB); negative: no bound.
+	// (about 650 MB); negative: no bound.
 	MaxEntries int
 	// Now reads the time. Default: the monotonic clock. Tests set it.
 	Now func() time.Time

@@ -107,15 +107,13 @@ func (l *Ledger) Complete(ctx context.Context, entries []*dedup.Entry) error {
 			return err
 		}
 		var held []*dedup.Entry
-		done := make(map[dedup.ID]bool, len(entries))
 		for i, entry := range entries {
-			if found[i].lease.heldBy(entry) && !done[entry.ID] {
+			if found[i].lease.heldBy(entry) {
 				held = append(held, entry)
-				done[entry.ID] = true
 			}
 			entry.Lost = !found[i].lease.heldBy(entry) && !found[i].mark.heldBy(entry)
 		}
-		if err := l.putMarks(ctx, q, held, entries, found, now); err != nil {
+		if err := l.putMarks(ctx, q, held, now); err != nil {
 			return err
 		}
 		return l.dropLeases(ctx, q, held)

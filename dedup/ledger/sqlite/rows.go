@@ -20,12 +20,8 @@ type row struct {
 
 func (r row) heldBy(entry *dedup.Entry) bool { return r.found && r.token == entry.Token }
 
-// rows are what is stored of an ID. A mark that has expired is not found, but in
-// the way of a new one.
-type rows struct {
-	mark, lease row
-	expired     bool
-}
+// rows are what is stored of an ID. A mark that has expired is not found.
+type rows struct{ mark, lease row }
 
 // pack lays entries out as the queries cut them: ID, digest, token.
 func pack(entries []*dedup.Entry) []byte {
@@ -65,8 +61,6 @@ func (l *Ledger) find(ctx context.Context, q Querier, entries []*dedup.Entry, no
 			found[i].lease = stored
 		} else if stored.until > now {
 			found[i].mark = stored
-		} else {
-			found[i].expired = true
 		}
 	}
 	return found, result.Err()
@@ -114,18 +108,9 @@ func (l *Ledger) dropLeases(ctx context.Context, q Querier, entries []*dedup.Ent
 	return l.exec(ctx, q, l.sql.dropLeases, pack(entries), len(entries))
 }
 
-// putMarks inserts the marks of entries among those that were found, with one
-// statement for each run of entries of one scope and topic: nearly always one.
-func (l *Ledger) putMarks(ctx context.Context, q Querier, entries, among []*dedup.Entry, found []rows, now int64) error {
-	var expired []*dedup.Entry
-	for i, entry := range among {
-		if found[i].expired {
-			expired = append(expired, entry)
-		}
-	}
-	if err := l.exec(ctx, q, l.sql.dropMarks, pack(expired), len(expired)); err != nil {
-		return err
-	}
+// putMarks inserts marks, with one statement for each run of entries of one
+// scope and topic: that is nearly always one.
+func (l *Ledger) putMarks(ctx context.Context, q Querier, entries []*dedup.Entry, now int64) error {
 	for start := 0; start < len(entries); {
 		first, end := entries[start], start+1
 		for end < len(entries) && entries[end].Scope == first.Scope && entries[end].Topic == first.Topic {

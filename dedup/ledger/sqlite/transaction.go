@@ -57,7 +57,7 @@ func (l *Ledger) mark(ctx context.Context, q Querier, entries []*dedup.Entry, no
 		return err
 	}
 	fresh := decide(entries, found, now, dedup.Duplicate)
-	if err := l.putMarks(ctx, q, fresh, entries, found, now); err != nil {
+	if err := l.putMarks(ctx, q, fresh, now); err != nil {
 		return err
 	}
 	// A lease beside a mark would do no harm but outlive its purpose: the
