@@ -63,7 +63,7 @@ type Env struct {
 	Payload []byte
 	// InFlight is how many messages may be unacknowledged at a time.
 	InFlight int
-	// Folder is empty, on disk, and removed afterwards.
+	// Folder is for files. A round creates it, and removes it again.
 	Folder string
 }
 

@@ -53,8 +53,11 @@ func memoryLane(strategy func(*sink) dedup.Strategy) func(context.Context, Env) 
 		router, err := startRouter(ctx, route{
 			subscriber: run.source, publisher: run.sink, strategy: strategy(run.sink), watch: run.watch,
 		})
+		if err != nil {
+			return nil, err
+		}
 		run.router = router
-		return run, err
+		return run, nil
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -38,8 +37,8 @@ type route struct {
 type running struct {
 	router   *message.Router
 	strategy dedup.Strategy
-	done     sync.WaitGroup
-	err      error
+	ended    chan struct{}
+	err      error // of Run, once ended
 }
 
 // startRouter returns when the Router has subscribed. All Routers have the same
@@ -68,20 +67,23 @@ func startRouter(ctx context.Context, r route) (*running, error) {
 			return err
 		})
 	}
-	started := &running{router: router, strategy: r.strategy}
-	started.done.Go(func() { started.err = router.Run(ctx) })
+	started := &running{router: router, strategy: r.strategy, ended: make(chan struct{})}
+	go func() {
+		defer close(started.ended)
+		started.err = router.Run(ctx)
+	}()
 	select {
 	case <-router.Running():
 		return started, nil
-	case <-ctx.Done():
-		return nil, errors.Join(context.Cause(ctx), started.Close())
+	case <-started.ended: // it could not subscribe
+		return nil, started.Close()
 	}
 }
 
 // Close ends the subscription, waits for what is in flight, and stops the Router.
 func (r *running) Close() error {
 	err := r.router.Close()
-	r.done.Wait()
+	<-r.ended
 	if closer, ok := r.strategy.(io.Closer); ok {
 		err = errors.Join(err, closer.Close())
 	}

@@ -117,9 +117,6 @@ func (g *group) open(ctx context.Context) error {
 			Produce: g.name == ConsumeProduce, Payload: payload, InFlight: g.options.InFlight,
 			Folder: filepath.Join(g.folder, g.broker.Name+"-"+g.name+"-"+variant.Name),
 		}
-		if err := os.Mkdir(env.Folder, 0o755); err != nil {
-			return fmt.Errorf("create folder for %s: %w", variant.Name, err)
-		}
 		opened, err := variant.Open(ctx, env)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", variant.Name, err)

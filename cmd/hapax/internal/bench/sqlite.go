@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 func sqliteBroker() Broker {
 	return Broker{
 		Name:     sqlite.Name,
-		Messages: 8_000,
+		Messages: 15_000,
 		Variants: []Variant{
 			{Name: Raw, Open: openSQLiteRaw},
 			{Name: Hapax, Open: sqliteVariant(sqliteLane{strategy: dedup.StrategyNone})},
@@ -55,9 +56,11 @@ func (l *sqliteLane) Close() error { return nil }
 
 // Round implements Lane.
 func (l *sqliteLane) Round(ctx context.Context, load Load, meter *Meter) (counts Counts, err error) {
-	broker, err := sqlite.Open(ctx, sqlite.Config{
-		Path: filepath.Join(l.env.Folder, fmt.Sprintf("%d.db", load.Round)), Logger: quiet,
-	})
+	defer os.RemoveAll(l.env.Folder)
+	if err := os.Mkdir(l.env.Folder, 0o755); err != nil {
+		return counts, fmt.Errorf("create folder for a round: %w", err)
+	}
+	broker, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(l.env.Folder, "round.db"), Logger: quiet})
 	if err != nil {
 		return counts, err
 	}

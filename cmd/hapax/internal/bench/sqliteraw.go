@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
@@ -29,7 +31,11 @@ func (l *sqliteRaw) Close() error { return nil }
 
 // Round implements Lane.
 func (l *sqliteRaw) Round(ctx context.Context, load Load, meter *Meter) (counts Counts, err error) {
-	db, err := sqldb.OpenSQLite(ctx, filepath.Join(l.env.Folder, fmt.Sprintf("%d.db", load.Round)), sqldb.Full)
+	defer os.RemoveAll(l.env.Folder)
+	if err := os.Mkdir(l.env.Folder, 0o755); err != nil {
+		return counts, fmt.Errorf("create folder for a round: %w", err)
+	}
+	db, err := sqldb.OpenSQLite(ctx, filepath.Join(l.env.Folder, "round.db"), sqldb.Full)
 	if err != nil {
 		return counts, err
 	}
@@ -46,16 +52,14 @@ func (l *sqliteRaw) Round(ctx context.Context, load Load, meter *Meter) (counts 
 	}
 	meter.Start()
 	w.begin(load)
-	var publishing sync.WaitGroup
+	both, shared := errgroup.WithContext(ctx)
 	if load.pace != nil {
-		publishing.Go(func() {
-			w.fail(publish(ctx, queue, load, l.env.Payload))
-		})
+		both.Go(func() error { return publish(shared, queue, load, l.env.Payload) })
 	}
-	err = queue.consume(ctx, w, load)
-	publishing.Wait()
+	both.Go(func() error { return queue.consume(shared, w, load) })
+	err = both.Wait()
 	meter.Stop()
-	if err = w.because(err); err != nil {
+	if err != nil {
 		return counts, err
 	}
 	counts.Handled = int(w.handled.Load())
@@ -186,9 +190,6 @@ func (q *queue) consume(ctx context.Context, w *watch, load Load) error {
 		}
 		done += len(batch)
 		if len(batch) == 0 {
-			if err := w.because(nil); err != nil {
-				return err // nothing more will be published
-			}
 			select {
 			case <-q.arrived:
 			case <-ctx.Done():

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -35,7 +36,9 @@ func (r *Report) WriteTable(out io.Writer) {
 		r.Machine.CPU, r.Machine.CPUs, r.Machine.OS, r.Machine.Arch, r.Machine.Go, r.Rows[0].Payload)
 	fmt.Fprintln(out, "Latencies: at half of each variant's own peak, from the moment a message was due to its acknowledgement.")
 	for _, note := range r.notes {
-		fmt.Fprintln(out, text.WrapSoft("\n"+note, 110))
+		for line := range strings.SplitSeq(text.WrapSoft(note, 110), "\n") {
+			fmt.Fprintln(out, strings.TrimRight(line, " "))
+		}
 	}
 }
 

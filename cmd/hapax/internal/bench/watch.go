@@ -67,7 +67,7 @@ func (w *watch) fail(err error) {
 	}
 }
 
-// because adds the first failure of a handler to an error, or is nil without one.
+// because adds the first failure of a handler to an error.
 func (w *watch) because(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
