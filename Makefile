@@ -2,7 +2,8 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 GO          ?= go
-BROKER      ?= sqlite
+BROKER      ?=
+SERVERS     ?=
 EVENTS      ?= 4000
 SEED        ?= 0
 PACKAGES    ?= ./...
@@ -23,7 +24,7 @@ build: ## Build the hapax command into bin/
 
 .PHONY: demo
 demo: build ## Run the Black Friday demo (BROKER=sqlite EVENTS=4000 SEED=0)
-	bin/hapax demo --broker $(BROKER) --events $(EVENTS) --seed $(SEED)
+	bin/hapax demo $(if $(BROKER),--broker $(BROKER)) --events $(EVENTS) --seed $(SEED)
 
 .PHONY: test
 test: lint ## Run every test, with the race detector where there is a C compiler
@@ -32,7 +33,7 @@ test: lint ## Run every test, with the race detector where there is a C compiler
 
 .PHONY: bench
 bench: build ## Measure throughput and latency against the raw and the official clients
-	bin/hapax bench --broker $(BROKER)
+	bin/hapax bench $(if $(BROKER),--broker $(BROKER))
 
 .PHONY: lint
 lint: ## Check formatting and run go vet

@@ -20,5 +20,29 @@ const (
 	MetaOutputID = "hapax_output_id"
 )
 
+// Metadata of a dead letter, next to that of the event. What is not known is
+// left out.
+const (
+	// MetaDeadReason says why: the Reason constants of package handlers, or an
+	// adapter's words.
+	MetaDeadReason = "hapax_dead_reason"
+	// MetaDeadError is the error's text, at most 2 KiB.
+	MetaDeadError = "hapax_dead_error"
+	// MetaDeadStack is the stack of a panic, or that of an error that carries
+	// one, at most 4 KiB.
+	MetaDeadStack = "hapax_dead_stack"
+	// MetaDeadAttempts counts the runs of the handler for the last delivery.
+	MetaDeadAttempts = "hapax_dead_attempts"
+	// MetaDeadTopic is the topic the event came from, and MetaDeadPosition its
+	// place there: "orders/3@1234".
+	MetaDeadTopic    = "hapax_dead_topic"
+	MetaDeadPosition = "hapax_dead_position"
+	// MetaDeadService and MetaDeadHandler name who could not process it.
+	MetaDeadService = "hapax_dead_service"
+	MetaDeadHandler = "hapax_dead_handler"
+	// MetaDeadAt is when: RFC 3339 with nanoseconds, UTC.
+	MetaDeadAt = "hapax_dead_at"
+)
+
 // DeadLetterTopic names the dead-letter topic of a topic: "orders" → "orders.dead".
 func DeadLetterTopic(topic string) string { return topic + ".dead" }

@@ -79,14 +79,14 @@ func TestBadEventsAreDeadLettered(t *testing.T) {
 			require.NoError(t, service.Publisher().Publish("orders", test.messages...))
 			stop := start(t, service)
 			letter := read(t, service, "orders.dead", 1)[0]
-			require.Equal(t, test.reason, letter.Metadata.Get(handlers.MetaDeadReason))
-			require.Equal(t, test.error, letter.Metadata.Get(handlers.MetaDeadError))
-			require.Equal(t, "orders", letter.Metadata.Get(handlers.MetaDeadTopic))
-			require.Equal(t, "fulfilment", letter.Metadata.Get(handlers.MetaDeadService))
-			require.NotEmpty(t, letter.Metadata.Get(handlers.MetaDeadPosition))
+			require.Equal(t, test.reason, letter.Metadata.Get(dedup.MetaDeadReason))
+			require.Equal(t, test.error, letter.Metadata.Get(dedup.MetaDeadError))
+			require.Equal(t, "orders", letter.Metadata.Get(dedup.MetaDeadTopic))
+			require.Equal(t, "fulfilment", letter.Metadata.Get(dedup.MetaDeadService))
+			require.NotEmpty(t, letter.Metadata.Get(dedup.MetaDeadPosition))
 			require.Equal(t, test.messages[len(test.messages)-1].Payload, letter.Payload)
 			if name == "panic" {
-				require.Contains(t, letter.Metadata.Get(handlers.MetaDeadStack), "badinput_test.go")
+				require.Contains(t, letter.Metadata.Get(dedup.MetaDeadStack), "badinput_test.go")
 			}
 			publish(t, service, "orders", "good", Order{ID: "good"})
 			read(t, service, "shipments", 1)
@@ -137,7 +137,7 @@ func TestAnOversizedOutputIsDeadLettered(t *testing.T) {
 	publish(t, service, "orders", "1", Order{ID: "1"})
 	stop := start(t, service)
 	letter := read(t, service, "orders.dead", 1)[0]
-	require.Contains(t, letter.Metadata.Get(handlers.MetaDeadError), "output cannot be published")
+	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadError), "output cannot be published")
 	require.NoError(t, stop())
 }
 
@@ -148,7 +148,7 @@ func TestAnOutputWithoutTopicIsDeadLettered(t *testing.T) {
 	publish(t, service, "orders", "1", Order{ID: "1"})
 	stop := start(t, service)
 	letter := read(t, service, "orders.dead", 1)[0]
-	require.Contains(t, letter.Metadata.Get(handlers.MetaDeadError), "return it to one with framework.To")
+	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadError), "return it to one with framework.To")
 	require.NoError(t, stop())
 }
 

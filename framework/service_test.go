@@ -225,6 +225,6 @@ func TestTopicsCanHaveOtherNamesAtTheBroker(t *testing.T) {
 	publish(t, service, "orders", "2", Order{ID: "bad"})
 	stop := start(t, service)
 	read(t, service, "prod-shipments", 1)
-	require.Equal(t, "orders", read(t, service, "graveyard", 1)[0].Metadata.Get(handlers.MetaDeadTopic))
+	require.Equal(t, "orders", read(t, service, "graveyard", 1)[0].Metadata.Get(dedup.MetaDeadTopic))
 	require.NoError(t, stop())
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
-	"github.com/hapax-go/hapax/handlers"
 	"github.com/hapax-go/hapax/outbox/inbox"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
@@ -86,7 +85,7 @@ func TestInboxInADatabaseOfItsOwn(t *testing.T) {
 	publish(t, service, "returning", "1", Order{ID: "1"})
 	stop := start(t, service)
 	letter := read(t, service, "returning.dead", 1)[0]
-	require.Contains(t, letter.Metadata.Get(handlers.MetaDeadError), "a handler with its own SQL database has no outputs in this version")
+	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadError), "a handler with its own SQL database has no outputs in this version")
 	count := func() (charges int) {
 		require.NoError(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM charges`).Scan(&charges))
 		return charges

@@ -92,7 +92,7 @@ func (d DeadLetter) Middleware(handle message.HandlerFunc) message.HandlerFunc {
 			return nil, fmt.Errorf("publish dead letter to %s: %w; the event's own error: %w", d.To, failure, err)
 		}
 		d.Logger.LogAttrs(ctx, slog.LevelError, "event dead-lettered",
-			slog.String("reason", letter.Message.Metadata.Get(MetaDeadReason)),
+			slog.String("reason", letter.Message.Metadata.Get(dedup.MetaDeadReason)),
 			slog.String("event_id", letter.Message.Metadata.Get(dedup.MetaEventID)),
 			slog.String("to", d.To), slog.Any("error", err))
 		return nil, nil

@@ -47,8 +47,8 @@ func (c *cemetery) chain(t *testing.T, fn any) message.HandlerFunc {
 
 // takeStack removes the stack, which differs between machines.
 func takeStack(letter *message.Message) string {
-	stack := letter.Metadata.Get(handlers.MetaDeadStack)
-	delete(letter.Metadata, handlers.MetaDeadStack)
+	stack := letter.Metadata.Get(dedup.MetaDeadStack)
+	delete(letter.Metadata, dedup.MetaDeadStack)
 	return stack
 }
 
@@ -106,9 +106,9 @@ func TestLetterForErrorsAroundTheHandler(t *testing.T) {
 		_, err := c.deadLetter().Middleware(failing(new(int), cause))(message.NewMessage("", nil))
 		require.NoError(t, err)
 		metadata := c.letters[0].Message.Metadata
-		require.Equal(t, reason, metadata.Get(handlers.MetaDeadReason))
+		require.Equal(t, reason, metadata.Get(dedup.MetaDeadReason))
 		require.NotContains(t, metadata, dedup.MetaEventID, "none was found, none is made up")
-		require.NotContains(t, metadata, handlers.MetaDeadPosition)
+		require.NotContains(t, metadata, dedup.MetaDeadPosition)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestLetterIsAsDelivered(t *testing.T) {
 	letter := c.letters[0].Message
 	require.Equal(t, "1", letter.Metadata.Get("a"))
 	require.Equal(t, "payload", string(letter.Payload))
-	require.Equal(t, "orders/3@1234", letter.Metadata.Get(handlers.MetaDeadPosition))
+	require.Equal(t, "orders/3@1234", letter.Metadata.Get(dedup.MetaDeadPosition))
 }
 
 // The event ID travels as metadata, wherever it was found: a broker's own field
@@ -136,8 +136,8 @@ func TestLetterOfLetter(t *testing.T) {
 	var c cemetery
 	msg := delivered("")
 	msg.Metadata.Set(dedup.MetaBrokerID, "from-broker")
-	msg.Metadata.Set(handlers.MetaDeadStack, "old stack")
-	msg.Metadata.Set(handlers.MetaDeadReason, "old reason")
+	msg.Metadata.Set(dedup.MetaDeadStack, "old stack")
+	msg.Metadata.Set(dedup.MetaDeadReason, "old reason")
 	d := c.deadLetter()
 	d.To = "graves"
 	_, err := d.Middleware(failing(new(int), handlers.Permanent(errBoom)))(msg)
@@ -145,8 +145,8 @@ func TestLetterOfLetter(t *testing.T) {
 	require.Equal(t, "graves", c.letters[0].Topic)
 	metadata := c.letters[0].Message.Metadata
 	require.Equal(t, "from-broker", metadata.Get(dedup.MetaEventID))
-	require.Equal(t, handlers.ReasonPermanent, metadata.Get(handlers.MetaDeadReason))
-	require.NotContains(t, metadata, handlers.MetaDeadStack)
+	require.Equal(t, handlers.ReasonPermanent, metadata.Get(dedup.MetaDeadReason))
+	require.NotContains(t, metadata, dedup.MetaDeadStack)
 }
 
 func TestLetterIsBounded(t *testing.T) {
@@ -154,7 +154,7 @@ func TestLetterIsBounded(t *testing.T) {
 	text := "a\x00b\xffc\n" + strings.Repeat("é", 4000)
 	_, err := c.deadLetter().Middleware(failing(new(int), handlers.Permanent(errors.New(text))))(delivered(""))
 	require.NoError(t, err)
-	got := c.letters[0].Message.Metadata.Get(handlers.MetaDeadError)
+	got := c.letters[0].Message.Metadata.Get(dedup.MetaDeadError)
 	require.LessOrEqual(t, len(got), 2<<10)
 	require.Greater(t, len(got), 2<<10-4)
 	require.True(t, utf8.ValidString(got))

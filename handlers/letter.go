@@ -15,30 +15,8 @@ import (
 	"github.com/hapax-go/hapax/dedup"
 )
 
-// Metadata of a dead letter, next to that of the event. What is not known is
-// left out.
-const (
-	// MetaDeadReason is one of the Reason constants.
-	MetaDeadReason = "hapax_dead_reason"
-	// MetaDeadError is the error's text, at most 2 KiB.
-	MetaDeadError = "hapax_dead_error"
-	// MetaDeadStack is the stack of a panic, or that of an error that carries
-	// one, at most 4 KiB.
-	MetaDeadStack = "hapax_dead_stack"
-	// MetaDeadAttempts counts the runs of the handler for the last delivery.
-	MetaDeadAttempts = "hapax_dead_attempts"
-	// MetaDeadTopic is the topic the event came from, and MetaDeadPosition its
-	// place there: "orders/3@1234".
-	MetaDeadTopic    = "hapax_dead_topic"
-	MetaDeadPosition = "hapax_dead_position"
-	// MetaDeadService and MetaDeadHandler name who could not process it.
-	MetaDeadService = "hapax_dead_service"
-	MetaDeadHandler = "hapax_dead_handler"
-	// MetaDeadAt is when: RFC 3339 with nanoseconds, UTC.
-	MetaDeadAt = "hapax_dead_at"
-
-	metaDeadPrefix = "hapax_dead_"
-)
+// deadPrefix begins the metadata of a dead letter.
+const deadPrefix = "hapax_dead_"
 
 // Reasons for a dead letter.
 const (
@@ -66,7 +44,7 @@ func (d DeadLetter) letter(msg *message.Message, err error) *message.Message {
 	letter := msg.Copy()
 	// A letter that was put back and failed again tells about this failure only.
 	for name := range letter.Metadata {
-		if strings.HasPrefix(name, metaDeadPrefix) {
+		if strings.HasPrefix(name, deadPrefix) {
 			delete(letter.Metadata, name)
 		}
 	}
@@ -82,16 +60,16 @@ func (d DeadLetter) letter(msg *message.Message, err error) *message.Message {
 	if gaveUp := (*GaveUpError)(nil); errors.As(err, &gaveUp) {
 		attempts = gaveUp.Attempts
 	}
-	set(MetaDeadReason, reasonOf(err))
-	set(MetaDeadError, printable(err.Error(), maxDeadError))
-	set(MetaDeadStack, printable(stackOf(err), maxDeadStack))
-	set(MetaDeadAttempts, strconv.Itoa(attempts))
-	set(MetaDeadTopic, d.Topic)
-	set(MetaDeadService, d.Service)
-	set(MetaDeadHandler, d.Handler)
-	set(MetaDeadAt, time.Now().UTC().Format(time.RFC3339Nano))
+	set(dedup.MetaDeadReason, reasonOf(err))
+	set(dedup.MetaDeadError, printable(err.Error(), maxDeadError))
+	set(dedup.MetaDeadStack, printable(stackOf(err), maxDeadStack))
+	set(dedup.MetaDeadAttempts, strconv.Itoa(attempts))
+	set(dedup.MetaDeadTopic, d.Topic)
+	set(dedup.MetaDeadService, d.Service)
+	set(dedup.MetaDeadHandler, d.Handler)
+	set(dedup.MetaDeadAt, time.Now().UTC().Format(time.RFC3339Nano))
 	if delivery := adapters.DeliveryFrom(msg.Context()); delivery != nil {
-		set(MetaDeadPosition, delivery.Position)
+		set(dedup.MetaDeadPosition, delivery.Position)
 	}
 	return letter
 }

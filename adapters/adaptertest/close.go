@@ -14,7 +14,7 @@ import (
 func (s *suite) close(t *testing.T) {
 	t.Run("waits for handlers", func(t *testing.T) {
 		topic := s.Topic(t)
-		leaving := s.join(t, s.open(t), topic, adapters.Subscription{Window: 10, DrainTimeout: s.Patience})
+		leaving := s.join(t, s.open(t), topic, adapters.Subscription{Window: 10, DrainTimeout: time.Minute})
 		sent := numbered(20)
 		s.publish(t, s.open(t), topic, sent...)
 		held := leaving.receiveMany(t, 5)
@@ -23,21 +23,22 @@ func (s *suite) close(t *testing.T) {
 		rest := s.join(t, s.open(t), topic, adapters.Subscription{})
 		var seen tally
 		// Until Close has taken back what was not read, more may come.
-		more := leaving.messages
-		for len(held) > 0 {
+		for quiet := false; !quiet; {
 			select {
-			case msg, open := <-more:
+			case msg, open := <-leaving.messages:
 				require.True(t, open, "the channel was closed while messages were being handled")
 				held = append(held, msg)
 			case err := <-closed:
 				require.Fail(t, "closed while messages were being handled", "%d messages, error %v", len(held), err)
 			case <-time.After(200 * time.Millisecond):
-				more = nil
-				seen.add(held[0])
-				require.NoError(t, held[0].Context().Err(), "cancelled while draining")
-				require.True(t, held[0].Ack())
-				held = held[1:]
+				quiet = true
 			}
+		}
+		for _, msg := range held {
+			require.NoError(t, msg.Context().Err(), "cancelled while draining")
+			require.Empty(t, closed, "closed while messages were being handled")
+			seen.add(msg)
+			require.True(t, msg.Ack())
 		}
 		select {
 		case err := <-closed:

@@ -9,9 +9,6 @@ import (
 	"github.com/hapax-go/hapax/dedup"
 )
 
-// metaDeadReason says on a dead letter why it is one.
-const metaDeadReason = "hapax_dead_reason"
-
 // deadLetter: a message that was handed out too often goes to the dead-letter
 // topic, whole, and those behind it go on.
 func (s *suite) deadLetter(t *testing.T) {
@@ -36,7 +33,7 @@ func (s *suite) deadLetter(t *testing.T) {
 	}
 	require.Equal(t, 3, attempts, "handed out so often before it was given up")
 	letter := letters.receive(t)
-	require.NotEmpty(t, letter.Metadata.Get(metaDeadReason), "%s says why it is dead", metaDeadReason)
+	require.NotEmpty(t, letter.Metadata.Get(dedup.MetaDeadReason), "%s says why it is dead", dedup.MetaDeadReason)
 	requireSame(t, poison, letter)
 	letter.Ack()
 	letters.receiveNothing(t, "one message died, once")

@@ -89,7 +89,7 @@ func deadLetterLeavesNoMark(t *testing.T, st *strategyTest) {
 	st.send(t, newMessage("order", "x"))
 	event := w.event(w.receive(t))
 	letter := event.Message.Copy()
-	letter.Metadata.Set(metaDeadReason, "permanent")
+	letter.Metadata.Set(dedup.MetaDeadReason, "permanent")
 	require.NoError(t, w.strategy.DeadLetter(event.Message.Context(), event, dedup.Output{Topic: dead, Message: letter}))
 	event.Message.Ack()
 	received := letters.receive(t)
@@ -122,8 +122,8 @@ func scopesAreApart(t *testing.T, st *strategyTest) {
 
 // Both copies are being handled; only one takes effect, whoever is first.
 func oneCopyCommits(t *testing.T, st *strategyTest) {
-	w := st.work(t, adapters.Subscription{}, st.scope)
-	st.send(t, newMessage("order", "x"), newMessage("order", "x"))
+	w := st.work(t, adapters.Subscription{Ordering: adapters.Unordered}, st.scope)
+	st.send(t, newCopy("order", 1), newCopy("order", 2))
 	first, firstClaim := w.claim(t)
 	require.Equal(t, dedup.Fresh, first.Verdict)
 	second, secondClaim := w.claim(t)
@@ -146,12 +146,12 @@ func oneCopyCommits(t *testing.T, st *strategyTest) {
 }
 
 // 200 events, 8 copies each, three members: what the middleware does, without it.
-func concurrentCopies(t *testing.T, st *strategyTest) {
+func concurrentCopies(t *testing.T, st *strategyTest, ordering adapters.Ordering, newCopy func(id string, number int) *message.Message) {
 	const events, copies = 200, 8
 	var mu sync.Mutex
 	acked, problems := 0, []string{}
 	for range 3 {
-		w := st.work(t, adapters.Subscription{Window: 100}, st.scope)
+		w := st.work(t, adapters.Subscription{Window: 100, Ordering: ordering}, st.scope)
 		w.handle(func(msg *message.Message) {
 			event := w.event(msg)
 			claim, err := w.strategy.Claim(msg.Context(), []*dedup.Event{event})
@@ -175,12 +175,16 @@ func concurrentCopies(t *testing.T, st *strategyTest) {
 			}
 		})
 	}
-	want := []string{}
-	for range copies {
-		st.send(t, numbered(events)...)
+	for number := range copies {
+		batch := make([]*message.Message, events)
+		for i := range batch {
+			batch[i] = newCopy(fmt.Sprintf("event-%d", i), number)
+		}
+		st.send(t, batch...)
 	}
-	for i := range events {
-		want = append(want, fmt.Sprintf("event-%d/0", i))
+	want := make([]string, events)
+	for i := range want {
+		want[i] = fmt.Sprintf("event-%d/0", i)
 	}
 	slices.Sort(want)
 	st.eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return acked >= events*copies }, "not all copies were acked")

@@ -146,9 +146,7 @@ func (f *Flow) Offer(ctx context.Context, delivery Delivery) error {
 	f.mu.Unlock()
 
 	if err := f.handOut(ctx, h); err != nil {
-		if next := f.end(h); next != nil {
-			f.goroutines.Go(func() { f.watch(next) })
-		}
+		f.goOn(f.leave(h))
 		return err
 	}
 	// Room may be short for a moment: entries of messages that others watched

@@ -49,9 +49,7 @@ func (f *Flow) track() {
 			}
 		default:
 			h.delivery.Acked()
-			if next := f.end(h.handout); next != nil {
-				f.goroutines.Go(func() { f.watch(next) })
-			}
+			f.goOn(f.leave(h.handout))
 		}
 	}
 }

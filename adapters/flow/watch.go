@@ -5,6 +5,13 @@ import (
 	"time"
 )
 
+// goOn gives a lane a goroutine, if there is a next in it.
+func (f *Flow) goOn(next *handout) {
+	if next != nil {
+		f.goroutines.Go(func() { f.watch(f.pass(next)) })
+	}
+}
+
 // watch waits for a handed-out message and ends its delivery, then goes on with
 // the followers in its lane.
 func (f *Flow) watch(h *handout) {
@@ -25,7 +32,7 @@ func (f *Flow) watch(h *handout) {
 			f.cut.Add(1)
 			h.delivery.Abandoned()
 		}
-		h = f.end(h)
+		h = f.pass(f.leave(h))
 	}
 }
 
@@ -53,23 +60,26 @@ func (f *Flow) again(h *handout) bool {
 	return true
 }
 
-// end frees the slot and the lane of a delivery that has ended, and hands out the
-// next of the lane, which it returns. While the flow drains, the rest of the lane
-// is abandoned: only now, because another member must not get a message while
-// its predecessor is still being handled here.
-func (f *Flow) end(h *handout) *handout {
-	for {
-		f.mu.Lock()
-		next := f.advance(h)
-		f.release(1)
-		f.mu.Unlock()
-		if next == nil {
-			return nil
-		}
+// leave frees the slot and the lane of a delivery that has ended, and returns the
+// next of the lane, which is to be passed on.
+func (f *Flow) leave(h *handout) (next *handout) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next = f.advance(h)
+	f.release(1)
+	return next
+}
+
+// pass hands out the next of a lane, and returns it. While the flow drains, the
+// rest of the lane is abandoned: only now, because another member must not get a
+// message while its predecessor is still being handled here.
+func (f *Flow) pass(next *handout) *handout {
+	for next != nil {
 		if !isClosed(f.draining) && f.handOut(context.Background(), next) == nil {
 			return next
 		}
 		next.delivery.Abandoned()
-		h = next
+		next = f.leave(next)
 	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -44,10 +45,13 @@ type Broker struct {
 	background sync.WaitGroup
 	watching   sync.Once
 	wakes      wakes
+	// frozen stops the heartbeats, for tests.
+	frozen atomic.Bool
 
 	mu          sync.Mutex
 	subscribers map[*subscriber]struct{}
 	marks       map[time.Duration]*marks // by window
+	leases      []*dedup.LedgerStrategy
 	closed      bool
 }
 
@@ -152,6 +156,9 @@ func (b *Broker) Close() error {
 	var failure error
 	for err := range errs {
 		failure = errors.Join(failure, err)
+	}
+	for _, leases := range b.leases {
+		failure = errors.Join(failure, leases.Close())
 	}
 	b.cancel()
 	b.background.Wait()

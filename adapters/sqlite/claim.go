@@ -29,8 +29,9 @@ type fetch struct {
 	// Results, set anew by every run.
 	lost    bool
 	claims  []*delivery // new messages
-	adopted []*delivery // free rows, oldest first; their messages are read after the commit
+	adopted []*delivery // mail and free rows, oldest first; their messages are read after the commit
 	more    bool        // there may be more to claim at once
+	mailed  bool        // other members have mail
 	reaped  int64
 }
 
@@ -54,11 +55,11 @@ func runFetches(ctx context.Context, tx *sql.Tx, fetches []*fetch) error {
 }
 
 func (f *fetch) run(ctx context.Context, tx *sql.Tx) error {
-	f.lost, f.more, f.reaped = false, false, 0
+	f.lost, f.more, f.mailed, f.reaped = false, false, false, 0
 	f.claims, f.adopted = nil, nil
 	now := time.Now()
 	m := f.member
-	renewed, err := affected(tx.ExecContext(ctx, `UPDATE hapax_consumers SET lease_until = ? WHERE id = ?`, m.until(now), m.owner))
+	renewed, err := m.renew(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -67,144 +68,220 @@ func (f *fetch) run(ctx context.Context, tx *sql.Tx) error {
 		return nil
 	}
 	if f.view.dead {
-		if err := f.reap(ctx, tx, now); err != nil {
+		if f.reaped, err = reap(ctx, tx, now); err != nil {
 			return err
 		}
 	}
-	blocked := map[int64]bool{}
-	if f.view.free || f.reaped > 0 {
-		if err := f.adopt(ctx, tx, now, blocked); err != nil {
-			return err
-		}
-	}
-	return f.advance(ctx, tx, blocked)
-}
-
-// reap frees what the group's dead members held. From then on the dead cannot
-// commit any of it: every commit deletes its pending row by owner, and finds none
-// (I5).
-func (f *fetch) reap(ctx context.Context, tx *sql.Tx, now time.Time) error {
-	dead, err := integers(ctx, tx, `SELECT id FROM hapax_consumers WHERE grp = ? AND lease_until < ?`, f.member.group, millis(now))
-	if err != nil {
+	// Oldest first, and each step only when the one before left room: a lane's
+	// later messages must not overtake its earlier ones.
+	if err := f.collect(ctx, tx); err != nil {
 		return err
 	}
-	for _, id := range dead {
-		freed, err := affected(tx.ExecContext(ctx, `UPDATE hapax_pending SET owner = 0 WHERE grp = ? AND owner = ?`, f.member.group, id))
-		if err != nil {
+	if (f.view.free || f.reaped > 0) && len(f.adopted) < f.room {
+		if err := f.adopt(ctx, tx, now); err != nil {
 			return err
 		}
-		f.reaped += freed
-		if _, err := tx.ExecContext(ctx, `DELETE FROM hapax_consumers WHERE id = ?`, id); err != nil {
-			return err
-		}
+	}
+	if len(f.adopted) < f.room && len(f.queue) > 0 {
+		return f.advance(ctx, tx)
 	}
 	return nil
 }
 
-// adopt claims free rows, oldest first: those of dead and departed members, and
-// those that were blocked when the cursor passed them. A row whose lane has an
-// earlier row with somebody else, or an earlier row that stays free here, stays
-// free, and blocks the lane.
-func (f *fetch) adopt(ctx context.Context, tx *sql.Tx, now time.Time, blocked map[int64]bool) error {
+// reap frees what dead consumers of any group held, and returns how many messages
+// that is. From then on the dead cannot commit any of them: every commit deletes
+// its pending row by owner, and finds none (I5).
+func reap(ctx context.Context, tx *sql.Tx, now time.Time) (freed int64, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, grp FROM hapax_consumers WHERE lease_until < ?`, millis(now))
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	var dead []claimed
+	for rows.Next() {
+		var c claimed
+		if err := rows.Scan(&c.owner, &c.group); err != nil {
+			return 0, err
+		}
+		dead = append(dead, c)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	rows.Close()
+	for _, c := range dead {
+		n, err := affected(tx.ExecContext(ctx, `UPDATE hapax_pending SET owner = 0, mail = 0 WHERE grp = ? AND owner = ?`, c.group, c.owner))
+		if err != nil {
+			return 0, err
+		}
+		freed += n
+		if _, err := tx.ExecContext(ctx, `DELETE FROM hapax_consumers WHERE id = ?`, c.owner); err != nil {
+			return 0, err
+		}
+	}
+	return freed, nil
+}
+
+// collect takes the member's mail: messages of lanes it has, which another member
+// met when it moved the cursor.
+func (f *fetch) collect(ctx context.Context, tx *sql.Tx) error {
 	m := f.member
-	rows, err := tx.QueryContext(ctx, freeRows, m.group, m.owner, freeLimit)
+	rows, err := tx.QueryContext(ctx, `SELECT lane, position, attempts FROM hapax_pending INDEXED BY hapax_pending_mail
+		WHERE owner = ? AND mail = 1 ORDER BY position LIMIT ?`, m.owner, f.room)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	var adopted []*delivery
 	for rows.Next() {
-		var lane, position, visible int64
-		var attempts int
-		var held, behind bool
-		if err := rows.Scan(&lane, &position, &attempts, &visible, &held, &behind); err != nil {
+		d := &delivery{member: m, row: claimed{group: m.group, owner: m.owner}}
+		if err := rows.Scan(&d.row.lane, &d.row.position, &d.attempts); err != nil {
 			return err
 		}
-		// A row handed out often may be what kills its consumers. It is claimed
-		// only at the head of its lane, so that from here on its count is one of
-		// true attempts: rows far behind it would otherwise be counted with every
-		// death, and be buried for nothing.
-		suspect := m.consumer.suspect(attempts) && behind
-		if held || blocked[lane] || visible > millis(now) || suspect || len(adopted) >= f.room {
-			blocked[lane] = true
-			f.more = f.more || len(adopted) >= f.room
-			continue
-		}
-		if m.consumer.exhausted(attempts) {
-			blocked[lane] = true // until it is buried
-		}
-		adopted = append(adopted, &delivery{member: m, row: claimed{m.group, lane, position, m.owner}, attempts: attempts + 1})
+		d.attempts++
+		f.adopted = append(f.adopted, d)
 	}
 	if err := rows.Err(); err != nil {
 		return err
 	}
 	rows.Close()
-	for _, d := range adopted {
-		_, err := tx.ExecContext(ctx, `UPDATE hapax_pending SET owner = ?, attempts = ?, visible_at = 0 WHERE grp = ? AND lane = ? AND position = ?`,
-			m.owner, d.attempts, m.group, d.row.lane, d.row.position)
-		if err != nil {
+	for _, d := range f.adopted {
+		if err := d.row.assign(ctx, tx, m.owner, d.attempts, false); err != nil {
 			return err
 		}
 	}
-	f.adopted = adopted
+	f.more = len(f.adopted) == f.room
 	return nil
 }
 
-// freeLimit bounds the free rows that are looked at, and with blockedLimit those
-// that exist. Dead members' rows may add a window each.
-const (
-	freeLimit    = 4096
-	blockedLimit = 512
-)
+// assign gives a row to an owner.
+func (r claimed) assign(ctx context.Context, tx *sql.Tx, owner int64, attempts int, mail bool) error {
+	_, err := tx.ExecContext(ctx, `UPDATE hapax_pending SET owner = ?, attempts = ?, mail = ?, visible_at = 0 WHERE grp = ? AND lane = ? AND position = ?`,
+		owner, attempts, mail, r.group, r.lane, r.position)
+	return err
+}
 
-const freeRows = `
-SELECT p.lane, p.position, p.attempts, p.visible_at,
-	EXISTS (SELECT 1 FROM hapax_pending q WHERE q.grp = p.grp AND q.lane = p.lane AND q.position < p.position AND q.owner NOT IN (0, ?2)),
-	EXISTS (SELECT 1 FROM hapax_pending q WHERE q.grp = p.grp AND q.lane = p.lane AND q.position < p.position)
-FROM hapax_pending p INDEXED BY hapax_pending_free
-WHERE p.grp = ?1 AND p.owner = 0 ORDER BY p.position LIMIT ?3`
+// free is a free row, with the head of its lane.
+type free struct {
+	lane, position      int64
+	attempts            int
+	headOwner, headTime int64
+}
+
+// adopt looks at free rows, oldest first: those of dead and departed members. A
+// lane that nobody has becomes this member's; rows of a lane that another member
+// has become its mail. So each row is looked at once, however many there are.
+func (f *fetch) adopt(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	rows, err := f.freeRows(ctx, tx, now)
+	if err != nil {
+		return err
+	}
+	m := f.member
+	mine, stuck := map[int64]bool{}, map[int64]bool{}
+	for _, row := range rows {
+		r := claimed{m.group, row.lane, row.position, m.owner}
+		theirs := row.headOwner != 0 && row.headOwner != m.owner
+		behind := mine[row.lane] || row.headOwner != 0
+		switch {
+		case stuck[row.lane]:
+		case row.headTime > millis(now), m.consumer.suspect(row.attempts) && behind:
+			// A row handed out often may be what kills its consumers. It is
+			// claimed only at the head of its lane, so that from here on its count
+			// is one of true attempts: rows far behind it would otherwise be
+			// counted with every death, and be buried for nothing.
+			stuck[row.lane] = true
+		case theirs:
+			if err := r.assign(ctx, tx, row.headOwner, row.attempts, true); err != nil {
+				return err
+			}
+			f.mailed = true
+		case len(f.adopted) == f.room:
+			f.more = true
+			return nil
+		default:
+			mine[row.lane] = true
+			stuck[row.lane] = m.consumer.exhausted(row.attempts) // until it is buried
+			if err := r.assign(ctx, tx, m.owner, row.attempts+1, false); err != nil {
+				return err
+			}
+			f.adopted = append(f.adopted, &delivery{member: m, row: r, attempts: row.attempts + 1})
+		}
+	}
+	f.more = f.more || len(rows) == batch
+	return nil
+}
+
+func (f *fetch) freeRows(ctx context.Context, tx *sql.Tx, now time.Time) ([]free, error) {
+	rows, err := tx.QueryContext(ctx, `
+		SELECT p.lane, p.position, p.attempts, h.owner, h.visible_at
+		FROM (SELECT * FROM hapax_pending INDEXED BY hapax_pending_free WHERE grp = ?1 AND owner = 0 AND visible_at <= ?2 ORDER BY position LIMIT ?3) p
+		CROSS JOIN hapax_pending h ON h.grp = ?1 AND h.lane = p.lane
+			AND h.position = (SELECT min(position) FROM hapax_pending WHERE grp = ?1 AND lane = p.lane)
+		ORDER BY p.position`, f.member.group, millis(now), batch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []free
+	for rows.Next() {
+		var r free
+		if err := rows.Scan(&r.lane, &r.position, &r.attempts, &r.headOwner, &r.headTime); err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, rows.Err()
+}
+
+// mailLimit bounds the rows that wait for somebody to look at them. Above it
+// nobody moves the cursor, or one slow key would turn the topic into mail.
+const mailLimit = 1024
 
 // advance claims new messages by moving the cursor past them.
-func (f *fetch) advance(ctx context.Context, tx *sql.Tx, blocked map[int64]bool) error {
+func (f *fetch) advance(ctx context.Context, tx *sql.Tx) error {
 	m := f.member
 	room := f.room - len(f.adopted)
-	if room <= 0 || len(f.queue) == 0 {
-		f.more = f.more || len(f.queue) > 0
-		return nil
-	}
 	queue := f.queue[:min(len(f.queue), room)]
-	check := f.view.free || f.view.others || f.reaped > 0
+	// Whoever alone is a member has every lane.
+	alone := !f.view.free && !f.view.others
 	moved, err := affected(tx.ExecContext(ctx, `UPDATE hapax_groups SET cursor = ? WHERE id = ? AND cursor = ?`,
 		queue[len(queue)-1].row.position, m.group, f.view.cursor))
 	if err != nil {
 		return err
 	}
 	if moved == 0 { // another member was first: read on from where it stopped
-		check = true
+		alone = false
 		if queue, err = f.readHere(ctx, tx, room); err != nil || len(queue) == 0 {
 			return err
 		}
 	}
-	if check {
-		if err := f.block(ctx, tx, queue, blocked); err != nil {
+	f.more = true
+	var owners map[int64]int64
+	if !alone {
+		if owners, err = f.owners(ctx, tx, queue); err != nil {
 			return err
 		}
 	}
-	// What is blocked becomes a free row and is adopted later. blockedLimit puts an
-	// end to that, or one slow key would turn the whole topic into free rows.
+	var others []claimed
 	for _, d := range queue {
-		if d.row.owner = 0; !blocked[d.row.lane] {
-			d.row.owner = m.owner
-			f.claims = append(f.claims, d)
+		if owner, held := owners[d.row.lane]; held && owner != m.owner {
+			row := d.row
+			row.owner = owner
+			others = append(others, row)
+			continue
 		}
+		f.claims = append(f.claims, d)
 	}
-	f.more = true
-	return insertMany(ctx, tx, `INSERT INTO hapax_pending (grp, lane, position, owner, attempts, visible_at) VALUES `, len(queue), 6, func(args []any, i int) {
-		d := queue[i]
-		args[0], args[1], args[2], args[3], args[4], args[5] = m.group, d.row.lane, d.row.position, d.row.owner, 0, 0
-		if d.row.owner != 0 {
-			args[4] = 1
-		}
+	f.mailed = f.mailed || len(others) > 0
+	err = insertMany(ctx, tx, `INSERT INTO hapax_pending (grp, lane, position, owner) VALUES `, len(f.claims), 4, func(args []any, i int) {
+		row := f.claims[i].row
+		args[0], args[1], args[2], args[3] = row.group, row.lane, row.position, row.owner
+	})
+	if err != nil {
+		return err
+	}
+	return insertMany(ctx, tx, `INSERT INTO hapax_pending (grp, lane, position, owner, attempts, mail) VALUES `, len(others), 6, func(args []any, i int) {
+		row := others[i]
+		args[0], args[1], args[2], args[3], args[4], args[5] = row.group, row.lane, row.position, row.owner, 0, row.owner != 0
 	})
 }
 
@@ -227,20 +304,29 @@ func (f *fetch) readHere(ctx context.Context, tx *sql.Tx, room int) ([]*delivery
 	return m.deliveries(records), err
 }
 
-// block finds the lanes of new messages that have a row with somebody else, or a
-// free one that must go first.
-func (f *fetch) block(ctx context.Context, tx *sql.Tx, queue []*delivery, blocked map[int64]bool) error {
+// owners finds who has the lanes of new messages; 0 where the lane has free rows,
+// which go first.
+func (f *fetch) owners(ctx context.Context, tx *sql.Tx, queue []*delivery) (map[int64]int64, error) {
 	lanes := make([]int64, len(queue))
 	for i, d := range queue {
 		lanes[i] = d.row.lane
 	}
 	list, _ := json.Marshal(lanes)
-	held, err := integers(ctx, tx, `SELECT DISTINCT p.lane FROM (SELECT DISTINCT value AS lane FROM json_each(?3)) l
-		CROSS JOIN hapax_pending p ON p.grp = ?1 AND p.lane = l.lane WHERE p.owner <> ?2`, f.member.group, f.member.owner, string(list))
-	for _, lane := range held {
-		blocked[lane] = true
+	rows, err := tx.QueryContext(ctx, `SELECT l.lane, min(p.owner) FROM (SELECT DISTINCT value AS lane FROM json_each(?2)) l
+		CROSS JOIN hapax_pending p ON p.grp = ?1 AND p.lane = l.lane GROUP BY l.lane`, f.member.group, string(list))
+	if err != nil {
+		return nil, err
 	}
-	return err
+	defer rows.Close()
+	owners := map[int64]int64{}
+	for rows.Next() {
+		var lane, owner int64
+		if err := rows.Scan(&lane, &owner); err != nil {
+			return nil, err
+		}
+		owners[lane] = owner
+	}
+	return owners, rows.Err()
 }
 
 const selectMessages = `SELECT position, uuid, metadata, payload FROM hapax_messages WHERE position > ? AND position <= ? ORDER BY position LIMIT ?`
@@ -290,21 +376,4 @@ func affected(result sql.Result, err error) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected()
-}
-
-func integers(ctx context.Context, tx *sql.Tx, query string, args ...any) ([]int64, error) {
-	rows, err := tx.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []int64
-	for rows.Next() {
-		var n int64
-		if err := rows.Scan(&n); err != nil {
-			return nil, err
-		}
-		list = append(list, n)
-	}
-	return list, rows.Err()
 }

@@ -24,7 +24,7 @@ type consumer struct {
 	flow         *flow.Flow
 
 	current atomic.Pointer[membership]
-	blocked atomic.Bool   // the group has free rows that nobody could adopt
+	waiting atomic.Bool   // the group has free rows that could not be adopted
 	wake    chan struct{} // look at the file
 	slots   chan struct{} // a delivery has ended
 	doubt   chan struct{} // the lease may be lost
@@ -166,7 +166,7 @@ func (c *consumer) fill(ctx context.Context) (more bool, err error) {
 	if f.view, err = c.broker.reads.look(ctx, m, time.Now()); err != nil {
 		return false, fmt.Errorf("look at group: %w", err)
 	}
-	c.blocked.Store(f.view.free)
+	c.waiting.Store(f.view.free)
 	if !f.view.full {
 		records, err := c.broker.reads.messages(ctx, f.view.cursor, c.high, room)
 		if err != nil {
@@ -188,6 +188,9 @@ func (c *consumer) fill(ctx context.Context) (more bool, err error) {
 	if f.lost {
 		m.cancel(errLeaseLost)
 		return true, nil
+	}
+	if f.mailed {
+		c.broker.wakes.topic(c.topic)
 	}
 	if f.reaped > 0 {
 		c.broker.config.Logger.Info("took over from dead consumers", "topic", c.topic, "group", c.subscription.Group, "messages", f.reaped)

@@ -3,34 +3,51 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/hapax-go/hapax/dedup"
 )
 
+// notText marks a metadata name that is, with its value, kept as base64: JSON has
+// text only, and metadata may be any bytes.
+const notText = "hapax_base64:"
+
 // encodeMetadata writes metadata as a JSON object, with the time of publication
 // added where there is none. The caller's map is not touched.
 func encodeMetadata(metadata message.Metadata, now time.Time) string {
-	stamped := metadata
-	if metadata.Get(dedup.MetaPublishedAt) == "" {
-		stamped = make(message.Metadata, len(metadata)+1)
-		for key, value := range metadata {
-			stamped[key] = value
+	stored := make(message.Metadata, len(metadata)+1)
+	stored[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
+	for name, value := range metadata {
+		switch {
+		case value == "" && name == dedup.MetaPublishedAt:
+		case utf8.ValidString(name) && utf8.ValidString(value):
+			stored[name] = value
+		default:
+			stored[notText+base64.StdEncoding.EncodeToString([]byte(name))] = base64.StdEncoding.EncodeToString([]byte(value))
 		}
-		stamped[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
 	}
-	encoded, _ := json.Marshal(stamped) // a map of strings always encodes
+	encoded, _ := json.Marshal(stored) // a map of strings always encodes
 	return string(encoded)
 }
 
 func decodeMetadata(encoded string) message.Metadata {
 	metadata := message.Metadata{}
 	_ = json.Unmarshal([]byte(encoded), &metadata) // encodeMetadata wrote it
+	for name, value := range metadata {
+		if original, coded := strings.CutPrefix(name, notText); coded {
+			delete(metadata, name)
+			decodedName, _ := base64.StdEncoding.DecodeString(original)
+			decodedValue, _ := base64.StdEncoding.DecodeString(value)
+			metadata[string(decodedName)] = string(decodedValue)
+		}
+	}
 	return metadata
 }
 

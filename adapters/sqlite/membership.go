@@ -70,7 +70,7 @@ func (c *consumer) join(ctx context.Context, values context.Context, old *member
 
 // leave frees what the member holds and removes it, in the writer's transaction.
 func (m *membership) leave(ctx context.Context, tx *sql.Tx) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE hapax_pending SET owner = 0 WHERE grp = ? AND owner = ?`, m.group, m.owner); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE hapax_pending SET owner = 0, mail = 0 WHERE grp = ? AND owner = ?`, m.group, m.owner); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM hapax_consumers WHERE id = ?`, m.owner)
@@ -82,11 +82,19 @@ func (m *membership) leave(ctx context.Context, tx *sql.Tx) error {
 func (m *membership) heartbeat(ctx context.Context) error {
 	var renewed int64
 	err := m.consumer.broker.group.Do(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-		renewed, err = affected(tx.ExecContext(ctx, `UPDATE hapax_consumers SET lease_until = ? WHERE id = ?`, m.until(time.Now()), m.owner))
+		renewed, err = m.renew(ctx, tx)
 		return err
 	})
 	if err == nil && renewed == 0 {
 		m.cancel(errLeaseLost)
 	}
 	return err
+}
+
+func (m *membership) renew(ctx context.Context, tx *sql.Tx) (int64, error) {
+	until := m.until(time.Now())
+	if m.consumer.broker.frozen.Load() {
+		until = 0
+	}
+	return affected(tx.ExecContext(ctx, `UPDATE hapax_consumers SET lease_until = max(lease_until, ?) WHERE id = ?`, until, m.owner))
 }

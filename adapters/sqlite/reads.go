@@ -38,28 +38,30 @@ func (r *reads) close() error {
 type view struct {
 	cursor int64
 	free   bool // has free rows
-	full   bool // has so many of them that the cursor should not move
+	full   bool // has so many free rows, or so much mail, that the cursor should stay
 	others bool // has other members
 	dead   bool // has other members whose lease has run out
-	ready  bool // has free rows that could be adopted now
+	ready  bool // has mail for this member, or free rows that it could look at
 }
 
 const selectView = `
 SELECT g.cursor,
 	(SELECT count(*) FROM (SELECT 1 FROM hapax_pending INDEXED BY hapax_pending_free WHERE grp = g.id AND owner = 0 LIMIT ?4)),
+	(SELECT count(*) FROM (SELECT 1 FROM hapax_consumers c CROSS JOIN hapax_pending p INDEXED BY hapax_pending_mail ON p.owner = c.id AND p.mail = 1 WHERE c.grp = g.id LIMIT ?4)),
 	EXISTS (SELECT 1 FROM hapax_consumers WHERE grp = g.id AND id <> ?2),
 	EXISTS (SELECT 1 FROM hapax_consumers WHERE grp = g.id AND id <> ?2 AND lease_until < ?3),
-	EXISTS (SELECT 1 FROM hapax_pending p INDEXED BY hapax_pending_free WHERE p.grp = g.id AND p.owner = 0 AND p.visible_at <= ?3
-		AND NOT EXISTS (SELECT 1 FROM hapax_pending q WHERE q.grp = p.grp AND q.lane = p.lane AND q.position < p.position
-			AND (q.owner NOT IN (0, ?2) OR q.visible_at > ?3 OR (q.owner = ?2 AND p.attempts >= ?5))))
+	EXISTS (SELECT 1 FROM hapax_pending INDEXED BY hapax_pending_mail WHERE owner = ?2 AND mail = 1)
+		OR EXISTS (SELECT 1 FROM hapax_pending INDEXED BY hapax_pending_free WHERE grp = g.id AND owner = 0 AND visible_at <= ?3 AND attempts < ?5)
+		OR EXISTS (SELECT 1 FROM hapax_pending p INDEXED BY hapax_pending_free WHERE grp = g.id AND owner = 0 AND visible_at <= ?3
+			AND position = (SELECT min(position) FROM hapax_pending WHERE grp = p.grp AND lane = p.lane))
 FROM hapax_groups g WHERE g.id = ?1`
 
 // look reads a group's state.
 func (r *reads) look(ctx context.Context, m *membership, now time.Time) (v view, err error) {
-	var free int
-	err = r.view.QueryRowContext(ctx, m.group, m.owner, millis(now), blockedLimit, m.consumer.suspicion()).
-		Scan(&v.cursor, &free, &v.others, &v.dead, &v.ready)
-	v.free, v.full = free > 0, free == blockedLimit
+	var free, mail int
+	err = r.view.QueryRowContext(ctx, m.group, m.owner, millis(now), mailLimit, m.consumer.suspicion()).
+		Scan(&v.cursor, &free, &mail, &v.others, &v.dead, &v.ready)
+	v.free, v.full = free > 0, free+mail >= mailLimit
 	return v, err
 }
 

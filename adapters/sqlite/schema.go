@@ -15,9 +15,11 @@ const schemaVersion = 1
 // sorted by topic and needs no index beside it.
 //
 // A pending row is a message that a group has claimed and not acknowledged. Its
-// owner is a registered consumer, or 0: free to be claimed. Rows are sorted by
-// lane, because the question asked most is "is an earlier message of this lane
-// still with somebody?". Only free rows are in the index.
+// owner is a registered consumer, or 0: free to be claimed. A lane never has two
+// owners, and its free rows come after those with an owner. Rows are sorted by
+// lane, because the question asked most is "who has this lane?". The indexes hold
+// only rows that somebody has yet to look at: free ones, and mail, which another
+// member put into its owner's name.
 const schema = `
 CREATE TABLE IF NOT EXISTS hapax_topics (
 	id   INTEGER PRIMARY KEY,
@@ -49,11 +51,13 @@ CREATE TABLE IF NOT EXISTS hapax_pending (
 	lane       INTEGER NOT NULL,
 	position   INTEGER NOT NULL,
 	owner      INTEGER NOT NULL,
-	attempts   INTEGER NOT NULL, -- how often it was handed out
-	visible_at INTEGER NOT NULL, -- unix milliseconds; not claimed before
+	attempts   INTEGER NOT NULL DEFAULT 1, -- how often it was handed out
+	mail       INTEGER NOT NULL DEFAULT 0, -- 1: its owner does not know of it yet
+	visible_at INTEGER NOT NULL DEFAULT 0, -- unix milliseconds; not claimed before
 	PRIMARY KEY (grp, lane, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS hapax_pending_free ON hapax_pending (grp, position) WHERE owner = 0;
+CREATE INDEX IF NOT EXISTS hapax_pending_mail ON hapax_pending (owner, position) WHERE mail = 1;
 CREATE VIEW IF NOT EXISTS hapax_log AS
 	SELECT t.name AS topic, m.position & 0xFFFFFFFFFF AS number, m.uuid, m.metadata, m.payload, m.created
 	FROM hapax_topics t JOIN hapax_messages m ON m.position BETWEEN t.id << 40 AND (t.id << 40) + 0xFFFFFFFFFF;

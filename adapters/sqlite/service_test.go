@@ -3,7 +3,9 @@ package sqlite_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +25,8 @@ const (
 	output = "shipments"
 	group  = "fulfilment"
 )
+
+var quiet = slog.New(slog.DiscardHandler)
 
 func openBroker(t testing.TB, path string, change func(*sqlite.Config)) *sqlite.Broker {
 	t.Helper()
@@ -56,6 +60,11 @@ func publish(t testing.TB, broker *sqlite.Broker, msgs ...*message.Message) {
 // The returned function stops it.
 func serve(t testing.TB, broker *sqlite.Broker, handle message.HandlerFunc, change func(*adapters.Subscription)) (stop func()) {
 	t.Helper()
+	return serveKind(t, broker, handle, change, dedup.Optimistic)
+}
+
+func serveKind(t testing.TB, broker *sqlite.Broker, handle message.HandlerFunc, change func(*adapters.Subscription), claimKind dedup.ClaimKind) (stop func()) {
+	t.Helper()
 	subscription := adapters.Subscription{Group: group, RedeliveryDelay: time.Millisecond, DrainTimeout: 5 * time.Second}
 	if change != nil {
 		change(&subscription)
@@ -63,7 +72,7 @@ func serve(t testing.TB, broker *sqlite.Broker, handle message.HandlerFunc, chan
 	subscriber, err := broker.Subscriber(subscription)
 	require.NoError(t, err)
 	scope := dedup.Scope{Service: "test", Handler: "ship"}
-	strategy, err := broker.Strategy(dedup.StrategyInbox, adapters.StrategyOptions{Scope: scope, Group: group, Window: time.Hour})
+	strategy, err := broker.Strategy(dedup.StrategyInbox, adapters.StrategyOptions{Scope: scope, Group: group, Window: time.Hour, Claim: claimKind})
 	require.NoError(t, err)
 	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
 	require.NoError(t, err)
@@ -105,16 +114,31 @@ func count(t testing.TB, broker *sqlite.Broker, query string, args ...any) (n in
 
 func drained(t testing.TB, broker *sqlite.Broker) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		stats, err := broker.Stats(context.Background())
+	var stats []sqlite.GroupStats
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		var err error
+		stats, err = broker.Stats(context.Background())
 		require.NoError(t, err)
-		for _, s := range stats {
-			if s.Backlog+s.Pending > 0 {
-				return false
-			}
+		if len(stats) > 0 && !slices.ContainsFunc(stats, func(s sqlite.GroupStats) bool { return s.Backlog+s.Pending > 0 }) {
+			return
 		}
-		return len(stats) > 0
-	}, 30*time.Second, 5*time.Millisecond, "did not drain")
+	}
+	require.FailNow(t, "did not drain", "%+v\nnow %d\nconsumers %v\npending (lane, position, owner, attempts, visible_at)\n%v", stats, time.Now().UnixMilli(),
+		table(t, broker, `SELECT id || ' until ' || lease_until FROM hapax_consumers`),
+		table(t, broker, `SELECT concat_ws(' ', lane, position & 0xFFFFFF, owner, attempts, visible_at) FROM hapax_pending LIMIT 20`))
+}
+
+func table(t testing.TB, broker *sqlite.Broker, query string) (rows []string) {
+	t.Helper()
+	result, err := broker.DB().Query(query)
+	require.NoError(t, err)
+	defer result.Close()
+	for result.Next() {
+		var row string
+		require.NoError(t, result.Scan(&row))
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // exactlyOnce checks the rows and the outputs of n events, as multisets.
@@ -127,6 +151,12 @@ func exactlyOnce(t testing.TB, broker *sqlite.Broker, n int) {
 }
 
 func TestCopiesTakeEffectOnce(t *testing.T) {
+	for _, kind := range []dedup.ClaimKind{dedup.Optimistic, dedup.Pessimistic} {
+		t.Run(string(kind), func(t *testing.T) { copiesTakeEffectOnce(t, kind) })
+	}
+}
+
+func copiesTakeEffectOnce(t *testing.T, kind dedup.ClaimKind) {
 	path := file(t)
 	broker := openBroker(t, path, nil)
 	createEffects(t, broker)
@@ -143,7 +173,7 @@ func TestCopiesTakeEffectOnce(t *testing.T) {
 	}
 	publish(t, broker, msgs...)
 	other := openBroker(t, path, nil)
-	stop, stopOther := serve(t, broker, ship, nil), serve(t, other, ship, nil)
+	stop, stopOther := serveKind(t, broker, ship, nil, kind), serveKind(t, other, ship, nil, kind)
 	drained(t, broker)
 	stop()
 	stopOther()

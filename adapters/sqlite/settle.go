@@ -16,13 +16,6 @@ import (
 	"github.com/hapax-go/hapax/outbox/inbox"
 )
 
-// Metadata of dead letters.
-const (
-	metaDeadReason = "hapax_dead_reason"
-	metaDeadTopic  = "hapax_dead_topic"
-	metaAttempts   = "hapax_dead_attempts"
-)
-
 // deleteClaimed acknowledges messages. A row that is gone, or somebody else's by
 // now, is left alone.
 func deleteClaimed(ctx context.Context, tx *sql.Tx, rows []claimed) error {
@@ -102,13 +95,13 @@ func (c *consumer) bury(d *delivery, reason string) {
 	letter := message.NewMessage(d.uuid, d.payload)
 	letter.Metadata = decodeMetadata(d.metadata)
 	maps.Copy(letter.Metadata, message.Metadata{
-		metaDeadReason: reason, metaDeadTopic: c.topic, metaAttempts: strconv.Itoa(d.attempts),
+		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic, dedup.MetaDeadAttempts: strconv.Itoa(d.attempts),
 	})
 	c.broker.config.Logger.Error("message goes to the dead-letter topic", "topic", c.topic, "position", d.Position, "reason", reason)
 	c.settled.Go(func() {
 		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			err := c.broker.bury(c.broker.ctx, d.row, dedup.Output{Topic: dedup.DeadLetterTopic(c.topic), Message: letter})
-			if err == nil || errors.Is(err, dedup.ErrLeaseLost) || c.broker.ctx.Err() != nil {
+			if err == nil || errors.Is(err, dedup.ErrLeaseLost) || errors.Is(err, inbox.ErrClosed) || c.broker.ctx.Err() != nil {
 				signal(c.wake)
 				return
 			}
@@ -173,8 +166,9 @@ func (c *consumer) close() {
 	c.settled.Wait()
 	err := c.broker.group.Do(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
 		for row, until := range c.postponed {
-			_, err := tx.ExecContext(ctx, `UPDATE hapax_pending SET visible_at = ? WHERE grp = ? AND lane = ? AND position = ? AND owner = ?`,
-				millis(until), row.group, row.lane, row.position, row.owner)
+			// The whole lane waits for it.
+			_, err := tx.ExecContext(ctx, `UPDATE hapax_pending SET visible_at = ? WHERE grp = ? AND lane = ? AND owner = ?`,
+				millis(until), row.group, row.lane, row.owner)
 			if err != nil {
 				return err
 			}

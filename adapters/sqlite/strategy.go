@@ -16,9 +16,8 @@ import (
 // strategy is "inbox" of the rules table, for one scope. Claiming is a look at the
 // committed marks; the commit decides.
 type strategy struct {
-	broker  *Broker
-	options adapters.StrategyOptions
-	marks   *marks
+	broker *Broker
+	marks  *marks
 }
 
 // Strategy implements adapters.Broker.
@@ -26,48 +25,72 @@ func (b *Broker) Strategy(name string, options adapters.StrategyOptions) (dedup.
 	if name != dedup.StrategyInbox {
 		return nil, fmt.Errorf("strategy %q of broker %s: %w", name, Name, adapters.ErrNoStrategy)
 	}
+	kind, err := kindOf(options)
+	if err != nil {
+		return nil, fmt.Errorf("open strategy %q: %w", name, err)
+	}
 	marks, err := b.openMarks(b.ctx, options.Window)
 	if err != nil {
 		return nil, fmt.Errorf("open strategy %q: %w", name, err)
 	}
-	return &strategy{broker: b, options: options, marks: marks}, nil
+	s := &strategy{broker: b, marks: marks}
+	if kind == dedup.Pessimistic {
+		return b.newPessimistic(s), nil
+	}
+	return s, nil
 }
 
 // Claim implements dedup.Strategy. Killed during it: it only reads.
 func (s *strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Claim, error) {
+	if err := fromHere(events); err != nil {
+		return nil, err
+	}
 	entries := make([]*dedup.Entry, len(events))
 	for i, event := range events {
-		if deliveryFrom(event.Message.Context()) == nil {
-			return nil, fmt.Errorf("claim event %q: the message did not come from a subscriber of this broker, or its context was replaced", event.EventID)
-		}
+		event.Token = dedup.NextToken()
 		entries[i] = &event.Entry
 	}
 	if err := s.marks.lookup(ctx, entries); err != nil {
 		return nil, err
 	}
+	if c := s.fresh(events); len(c.deliveries) > 0 {
+		return c, nil
+	}
+	return nil, nil
+}
+
+// fromHere checks that events were delivered by a broker of this package: the
+// commit deletes their pending rows.
+func fromHere(events []*dedup.Event) error {
+	for _, event := range events {
+		if deliveryFrom(event.Message.Context()) == nil {
+			return fmt.Errorf("event %q: the message did not come from a subscriber of this broker, or its context was replaced", event.EventID)
+		}
+	}
+	return nil
+}
+
+// fresh makes a claim of the events that are.
+func (s *strategy) fresh(events []*dedup.Event) *claim {
 	c := &claim{strategy: s}
 	c.deliveries = c.oneDelivery[:0]
 	c.commit.entries = c.oneEntry[:0]
 	for _, event := range events {
-		if event.Verdict != dedup.Fresh {
-			continue
+		if event.Verdict == dedup.Fresh {
+			c.commit.entries = append(c.commit.entries, &event.Entry)
+			c.deliveries = append(c.deliveries, deliveryFrom(event.Message.Context()))
 		}
-		c.commit.entries = append(c.commit.entries, &event.Entry)
-		c.deliveries = append(c.deliveries, deliveryFrom(event.Message.Context()))
 	}
-	if len(c.deliveries) == 0 {
-		return nil, nil
-	}
-	return c, nil
+	return c
 }
 
 // DeadLetter implements dedup.Strategy: the letter is inserted and the message
 // acknowledged in one transaction.
 func (s *strategy) DeadLetter(ctx context.Context, event *dedup.Event, letter dedup.Output) error {
-	d := deliveryFrom(event.Message.Context())
-	if d == nil {
-		return fmt.Errorf("dead-letter event %q: the message did not come from a subscriber of this broker, or its context was replaced", event.EventID)
+	if err := fromHere([]*dedup.Event{event}); err != nil {
+		return err
 	}
+	d := deliveryFrom(event.Message.Context())
 	if err := s.broker.bury(ctx, d.row, letter); err != nil {
 		d.fence(err)
 		return fmt.Errorf("dead-letter to %q: %w", letter.Topic, err)
@@ -118,9 +141,7 @@ func (c *claim) Commit(ctx context.Context, outputs []dedup.Output) error {
 	if c.turn == nil || c.turn.Unused() {
 		err = b.commits.Do(ctx, &c.commit)
 	} else {
-		err = c.turn.Commit(ctx, func(ctx context.Context, tx *sql.Tx) error {
-			return runCommits(ctx, tx, []*commit{&c.commit})
-		})
+		err = b.commits.Commit(ctx, c.turn, &c.commit)
 	}
 	if err != nil {
 		for _, d := range c.deliveries {
@@ -167,9 +188,6 @@ var errSingly = errors.New("a unit of the batch failed")
 // a duplicate afterwards, and if it is killed before that, the copy comes again
 // and is seen to be one.
 func runCommits(ctx context.Context, tx *sql.Tx, commits []*commit) error {
-	if err := failpoint.Hit(failpoint.BeforeMark); err != nil {
-		return err
-	}
 	lost := func(err error) error {
 		if len(commits) > 1 {
 			return errSingly
@@ -201,7 +219,10 @@ func runCommits(ctx context.Context, tx *sql.Tx, commits []*commit) error {
 			}
 		}
 	}
-	return insertPublications(ctx, tx, publications)
+	if err := insertPublications(ctx, tx, publications); err != nil {
+		return err
+	}
+	return failpoint.Hit(failpoint.BeforeMark) // all is written, nothing committed
 }
 
 // refusal is why an event could not be marked.

@@ -38,13 +38,13 @@ func (w *wakes) topic(topic string) {
 	}
 }
 
-// waiting wakes the members of groups that have blocked rows: an acknowledgement
-// may have freed a lane.
+// waiting wakes the members of groups whose free rows wait for the head of their
+// lane: an acknowledgement may have removed it.
 func (w *wakes) waiting() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.consumers {
-		if c.blocked.Load() {
+		if c.waiting.Load() {
 			signal(c.wake)
 		}
 	}
