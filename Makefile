@@ -3,12 +3,12 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 GO          ?= go
 BROKER      ?=
-SERVERS     ?=
 EVENTS      ?= 4000
 SEED        ?= 0
 PACKAGES    ?= ./...
 # The race detector links C; without a C compiler the tests run, and say so.
 RACE        := $(if $(shell command -v gcc || command -v clang),-race)
+SERVERS     := $(GO) run ./internal/servers/cmd
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
@@ -27,9 +27,19 @@ demo: build ## Run the Black Friday demo (BROKER=sqlite EVENTS=4000 SEED=0)
 	bin/hapax demo $(if $(BROKER),--broker $(BROKER)) --events $(EVENTS) --seed $(SEED)
 
 .PHONY: test
-test: lint ## Run every test, with the race detector where there is a C compiler
+test: lint servers ## Run every test on real servers, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler found: running without the race detector"
-	$(GO) test $(RACE) -timeout 20m $(PACKAGES)
+	$(SERVERS) report --reset
+	$(GO) test $(RACE) -count 1 -timeout 20m $(PACKAGES) || { $(SERVERS) report; exit 1; }
+	$(SERVERS) report
+
+.PHONY: servers
+servers: ## Start the real brokers and databases that tests use, on loopback (ONLY=kafka,redis for some)
+	$(SERVERS) up $(if $(ONLY),--only $(ONLY))
+
+.PHONY: servers-down
+servers-down: ## Stop them
+	$(SERVERS) down
 
 .PHONY: bench
 bench: build ## Measure throughput and latency against the raw and the official clients

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/outbox/inbox"
 )
 
 // claimed names one pending row and who claims to own it.
@@ -36,7 +37,9 @@ type delivery struct {
 	// settled: a strategy's commit has deleted the pending row already.
 	settled atomic.Bool
 	// fenced: a commit found that the pending row is not this member's any more.
-	fenced  atomic.Bool
+	fenced atomic.Bool
+	// undone: a commit failed through no fault of this message.
+	undone  atomic.Bool
 	ctx     *deliveryContext // of the message handed out last
 	retryAt time.Time        // set by Nacked; read by Abandoned, which follows it
 }
@@ -72,6 +75,7 @@ func (d *delivery) Acked() {
 func (d *delivery) Nacked() (time.Duration, bool) {
 	d.ctx.end(nil)
 	c := d.member.consumer
+	undone := d.undone.Swap(false)
 	switch {
 	case d.settled.Load():
 		// Its commit was told to have succeeded, or the row was gone: there is
@@ -81,7 +85,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	case d.fenced.Load() || d.member.lost():
 		c.freed()
 		return 0, false // another member has it by now
-	case c.exhausted(d.attempts):
+	case !undone && c.exhausted(d.attempts):
 		c.bury(d, fmt.Sprintf("handed out %d times and never acknowledged", d.attempts))
 		c.freed()
 		return 0, false
@@ -92,17 +96,22 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	}
 	d.RetryAfter(0)
 	d.retryAt = time.Now().Add(after)
-	d.attempts++
-	c.recount(d.row, d.attempts-1)
+	if !undone {
+		c.recount(d.row, d.attempts)
+		d.attempts++
+	}
 	return after, true
 }
 
-// fence takes note of a commit's error: after ErrLeaseLost this member has nothing
+// fence takes note of a commit's error. After ErrLeaseLost this member has nothing
 // more to do with the message, and had better find out what else it lost.
 func (d *delivery) fence(err error) {
 	if errors.Is(err, dedup.ErrLeaseLost) {
 		d.fenced.Store(true)
 		signal(d.member.consumer.doubt)
+	}
+	if errors.Is(err, inbox.ErrUndone) {
+		d.undone.Store(true)
 	}
 }
 

@@ -48,6 +48,10 @@ var (
 	// ErrTurnTimeout: a handler held the transaction for too long.
 	ErrTurnTimeout = errors.New("handler held the database's only writer for too long: call inbox.Tx after the slow work, not before")
 
+	// ErrUndone: the work was undone because of another unit's error. It did
+	// nothing wrong and can be done again.
+	ErrUndone = errors.New("undone because another event in the same transaction could not commit; it comes again")
+
 	// ErrRolledBack: SQLite gave up the whole transaction because of a
 	// statement's error (a full disk, a failed read). Nothing of it happened.
 	ErrRolledBack = errors.New("database rolled back the whole transaction")

@@ -22,6 +22,13 @@ type Group struct {
 	ended  chan struct{} // closed when the writer has returned
 	// slow: the last turn took longer than MaxAge.
 	slow bool
+	// careful is the number of turns to come whose last units run one by one.
+	careful int
+	// single is the number of turns to come that begin with a commit of what came
+	// before.
+	single int
+	// owed: a turn was put back to the queue, so it goes before plain units.
+	owed bool
 	// last is the database's data version when this group last committed.
 	last int64
 }

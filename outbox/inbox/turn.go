@@ -28,6 +28,7 @@ type Turn struct {
 	err     error         // why it is over before its time
 	granted chan struct{} // closed when it leaves queued
 
+	last    *unit      // what runs for this turn after the group's turns
 	handed  chan error // the holder is done: keep (nil) or undo
 	settled chan error // the group's outcome
 }
@@ -120,6 +121,22 @@ func (t *Turn) Commit(ctx context.Context, step func(context.Context, *sql.Tx) e
 	return err
 }
 
+// Commit ends a turn with an item of the batch: the item runs in the transaction
+// of the turn's handler, together with the items of the other turns of the group,
+// and Commit returns once the group has committed.
+//
+// When an item fails, its error is returned and what its handler wrote is undone.
+// So are the other turns that ran beside it, because their writes lie before and
+// after its own: they get ErrUndone, and can come again. The group then runs the
+// items of the next turns one by one, each with its handler's own writes, so that
+// those who come again cannot undo each other once more.
+func (b *Batch[T]) Commit(ctx context.Context, turn *Turn, item T) error {
+	turn.mu.Lock()
+	turn.last = &unit{kind: b.kind, item: item}
+	turn.mu.Unlock()
+	return turn.Commit(ctx, func(context.Context, *sql.Tx) error { return nil })
+}
+
 // Release undoes the handler's writes and ends the turn. It does nothing to one
 // that is over.
 func (t *Turn) Release() {
@@ -185,6 +202,11 @@ func (g *Group) runTurn(group *gathering, u *unit) {
 		defer timer.Stop()
 		select {
 		case err := <-t.handed:
+			if err == nil && g.careful > 0 && t.last != nil {
+				last := t.last
+				t.last = nil
+				return last.kind.call(tx, []*unit{last})
+			}
 			return err
 		case <-timer.C:
 		}
@@ -200,7 +222,7 @@ func (g *Group) runTurn(group *gathering, u *unit) {
 	g.slow = time.Since(began) > g.config.MaxAge
 	switch {
 	case err == nil:
-		group.members = append(group.members, u)
+		group.turns = append(group.turns, u)
 	case t.tx == nil:
 		t.refuse(err) // the transaction failed before it was granted
 	default:

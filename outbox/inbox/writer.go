@@ -120,6 +120,7 @@ type gathering struct {
 	session *session
 	began   time.Time
 	members []*unit // ran, await COMMIT
+	turns   []*unit // ran, await conclude
 	err     error   // the transaction is lost
 }
 
@@ -167,6 +168,9 @@ func (g *Group) commit(group *gathering) error {
 	if err == nil {
 		if err = group.session.run("COMMIT"); err != nil {
 			err = fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+			// It may be the fault of one (a deferred constraint). The next turns
+			// commit one by one, so that it fails alone when it comes again.
+			g.single = g.config.MaxUnits
 		}
 	}
 	if err != nil {
@@ -182,41 +186,128 @@ func (g *Group) commit(group *gathering) error {
 // runAll runs units: plain ones first, those of a kind together, then the turns,
 // which take longest. It reports false when the group should end now.
 func (g *Group) runAll(group *gathering, units []*unit) bool {
-	var kinds []*kind
-	byKind := map[*kind][]*unit{}
+	var plain [][]*unit
+	places := map[*kind]int{}
 	var turns []*unit
 	for _, u := range units {
-		switch {
-		case u.turn != nil:
+		if u.turn != nil {
 			turns = append(turns, u)
-		case !u.claim():
-		case u.kind.alone:
-			g.runPlain(group, u.kind, []*unit{u})
-		default:
-			if byKind[u.kind] == nil {
-				kinds = append(kinds, u.kind)
-			}
-			byKind[u.kind] = append(byKind[u.kind], u)
+			continue
 		}
+		if !u.claim() {
+			continue
+		}
+		at, known := places[u.kind]
+		if !known || u.kind.alone {
+			at = len(plain)
+			places[u.kind] = at
+			plain = append(plain, nil)
+		}
+		plain[at] = append(plain[at], u)
 	}
-	for _, kind := range kinds {
-		g.runPlain(group, kind, byKind[kind])
+	if g.owed && len(turns) > 0 {
+		// It was put back behind plain units once, and there may always be some.
+		g.runTurns(group, turns[:1])
+		turns = turns[1:]
+	}
+	for _, units := range plain {
+		g.runPlain(group, units[0].kind, units)
+	}
+	return g.runTurns(group, turns)
+}
+
+// runTurns lets each handler that waits have its turn, and then runs their last
+// units, in one savepoint around them all.
+func (g *Group) runTurns(group *gathering, turns []*unit) bool {
+	if len(turns) == 0 {
+		return group.err == nil
+	}
+	g.owed = false
+	if group.err != nil || group.keep("SAVEPOINT hapax_turns") != nil {
+		g.putBack(turns)
+		return false
 	}
 	for i, u := range turns {
 		late := time.Since(group.began) > g.config.MaxAge
-		if group.err != nil || len(group.members) > 0 && (late || g.slow) {
+		if group.err != nil || len(group.members)+len(group.turns) > 0 && (late || g.slow || g.single > 0) {
 			g.putBack(turns[i:])
+			g.conclude(group)
 			return false
 		}
 		if u.claim() {
 			g.runTurn(group, u)
+			g.careful, g.single = max(g.careful-1, 0), max(g.single-1, 0)
 		}
 	}
+	g.conclude(group)
 	return group.err == nil
+}
+
+// conclude runs the last units of the turns, those of a kind together. If that
+// fails the turns are undone, and each of the units runs once more by itself, to
+// be undone as well: to find out whose fault it was.
+func (g *Group) conclude(group *gathering) {
+	turns := group.turns
+	group.turns = nil
+	var kinds []*kind
+	byKind := map[*kind][]*unit{}
+	for _, u := range turns {
+		if last := u.turn.last; last != nil {
+			if byKind[last.kind] == nil {
+				kinds = append(kinds, last.kind)
+			}
+			byKind[last.kind] = append(byKind[last.kind], last)
+		}
+	}
+	err := group.err
+	for _, kind := range kinds {
+		if err == nil {
+			err = group.inSavepoint(func(tx *sql.Tx) error { return kind.call(tx, byKind[kind]) })
+		}
+	}
+	if err == nil {
+		err = group.keep("RELEASE hapax_turns")
+	}
+	if err == nil {
+		group.members = append(group.members, turns...)
+		return
+	}
+	g.careful = 2 * g.config.MaxUnits
+	if group.err == nil {
+		_ = group.keep("ROLLBACK TO hapax_turns")
+	}
+	for _, u := range turns {
+		u.finish(group.blame(u.turn.last))
+	}
+	if group.err == nil {
+		_ = group.keep("RELEASE hapax_turns")
+	}
+}
+
+// keep runs a statement without which the group cannot go on.
+func (group *gathering) keep(statement string) error {
+	if err := group.session.run(statement); err != nil {
+		group.err = fmt.Errorf("%w: %s: %w", ErrRolledBack, statement, err)
+	}
+	return group.err
+}
+
+// blame returns the error of a unit that runs alone, or ErrUndone if it has none.
+func (group *gathering) blame(last *unit) error {
+	if group.err != nil || last == nil {
+		return errors.Join(ErrUndone, group.err)
+	}
+	return group.inSavepoint(func(tx *sql.Tx) error {
+		if err := last.kind.call(tx, []*unit{last}); err != nil {
+			return err
+		}
+		return ErrUndone
+	})
 }
 
 // putBack returns turns that did not begin to the front of the queue.
 func (g *Group) putBack(turns []*unit) {
+	g.owed = len(turns) > 0
 	g.mu.Lock()
 	g.queue = append(turns, g.queue...)
 	g.mu.Unlock()
@@ -277,15 +368,11 @@ func (group *gathering) endSavepoint(err error) error {
 		group.err = errors.Join(ErrRolledBack, err)
 		return group.err
 	}
-	if err != nil {
-		if failure := s.run(undo); failure != nil {
-			group.err = fmt.Errorf("%w: undo unit: %w", ErrRolledBack, failure)
-			return group.err
-		}
+	if err != nil && group.keep(undo) != nil {
+		return group.err
 	}
 	// After an undo the savepoint itself still stands.
-	if failure := s.run(release); failure != nil {
-		group.err = fmt.Errorf("%w: keep unit: %w", ErrRolledBack, failure)
+	if group.keep(release) != nil {
 		return group.err
 	}
 	return err

@@ -46,7 +46,7 @@ const busyTimeout = 5 * time.Second
 // way because another one was first. The caller closes the DB.
 func Open(ctx context.Context, dsn string) (*sql.DB, Dialect, error) {
 	scheme, rest, found := strings.Cut(dsn, ":")
-	if !found || len(scheme) == 1 || strings.ContainsAny(scheme, `/\.?`) {
+	if !found || len(scheme) <= 1 || strings.ContainsAny(scheme, `/\.?`) {
 		scheme, rest = "sqlite", dsn // a path; one letter is a Windows drive
 	}
 	switch scheme {
