@@ -149,7 +149,9 @@ func oneCopyCommits(t *testing.T, st *strategyTest) {
 func concurrentCopies(t *testing.T, st *strategyTest, ordering adapters.Ordering, newCopy func(id string, number int) *message.Message) {
 	const events, copies = 200, 8
 	var mu sync.Mutex
-	acked, problems := 0, []string{}
+	// By position: a member that loses its lease on a busy machine sees a copy
+	// twice, which is no fault as long as the copy takes no effect again.
+	acked, problems := map[string]bool{}, []string{}
 	for range 3 {
 		w := st.work(t, adapters.Subscription{Window: 100, Ordering: ordering}, st.scope)
 		w.handle(func(msg *message.Message) {
@@ -167,7 +169,7 @@ func concurrentCopies(t *testing.T, st *strategyTest, ordering adapters.Ordering
 			case err != nil, event.Verdict == dedup.InFlight:
 				msg.Nack() // comes again, and is a duplicate then
 			case event.Verdict == dedup.Fresh, event.Verdict == dedup.Duplicate:
-				acked++
+				acked[adapters.DeliveryFrom(msg.Context()).Position] = true
 				msg.Ack()
 			default:
 				problems = append(problems, fmt.Sprintf("%s is %s", event.EventID, event.Verdict))
@@ -187,11 +189,10 @@ func concurrentCopies(t *testing.T, st *strategyTest, ordering adapters.Ordering
 		want[i] = fmt.Sprintf("event-%d/0", i)
 	}
 	slices.Sort(want)
-	st.eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return acked >= events*copies }, "not all copies were acked")
+	st.eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(acked) == events*copies }, "not all copies were acked")
 	mu.Lock()
 	defer mu.Unlock()
 	require.Empty(t, problems)
-	require.Equal(t, events*copies, acked, "a copy was acked twice")
 	require.Equal(t, want, st.outputs(t), "outputs, as a multiset")
 }
 

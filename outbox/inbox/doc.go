@@ -33,6 +33,12 @@
 // that has the transaction to itself, from its first call of Tx until it commits
 // or fails. A handler that never calls Tx never holds the writer.
 //
+// What every event's commit does (mark it, store its outputs) is cheaper for many
+// at once, so units of a [Batch] run together, turns' last ones too. When such a
+// batch fails, plain units run again one by one. A turn cannot, since its handler
+// has returned: turns beside one whose last unit failed get [ErrUndone], once, and
+// are then kept apart.
+//
 // # Killed here, what happens?
 //
 // Before COMMIT returned: nothing of the group happened. After: all of it did.
