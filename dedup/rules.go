@@ -77,7 +77,7 @@ var Rules = []Rule{
 		HapaxAdds:  "one script: check the owner, mark the ID, XADD the outputs, XACK",
 	},
 	{
-		Broker: "sqlite", Strategy: StrategyInbox, Claim: Optimistic, Claims: []ClaimKind{Optimistic},
+		Broker: "sqlite", Strategy: StrategyInbox, Claim: Optimistic, Claims: []ClaimKind{Optimistic, Pessimistic},
 		BrokerDoes: "everything is one database",
 		HapaxAdds:  "mark, outputs, the handler's SQL and the acknowledgement commit together",
 	},
