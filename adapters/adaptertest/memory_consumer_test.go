@@ -151,8 +151,7 @@ func (c *consumer) settle(i *item) bool {
 type delivery struct {
 	adapters.Delivery
 	*consumer
-	item    *item
-	settled bool // by a strategy; server.mu
+	item *item
 }
 
 type deliveryKey struct{}

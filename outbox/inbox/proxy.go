@@ -142,20 +142,15 @@ func queryStmt(ctx context.Context, stmt driver.Stmt, args []driver.NamedValue) 
 	if stmt, ok := stmt.(driver.StmtQueryContext); ok {
 		return stmt.QueryContext(ctx, args)
 	}
-	return stmt.Query(values(args)) //nolint:staticcheck // for drivers that have no more
+	return nil, errDriver
 }
 
 func execStmt(ctx context.Context, stmt driver.Stmt, args []driver.NamedValue) (driver.Result, error) {
 	if stmt, ok := stmt.(driver.StmtExecContext); ok {
 		return stmt.ExecContext(ctx, args)
 	}
-	return stmt.Exec(values(args)) //nolint:staticcheck // for drivers that have no more
+	return nil, errDriver
 }
 
-func values(args []driver.NamedValue) []driver.Value {
-	list := make([]driver.Value, len(args))
-	for i, arg := range args {
-		list[i] = arg.Value
-	}
-	return list
-}
+// errDriver: every driver of this decade has the methods with a context.
+var errDriver = errors.New("database driver runs no statements with a context")

@@ -55,9 +55,7 @@ func Open(ctx context.Context, dsn string) (*sql.DB, Dialect, error) {
 		return nil, "", fmt.Errorf("open database: scheme %q is not known: expected sqlite: or the path of a SQLite file", scheme)
 	}
 	path, query, _ := strings.Cut(rest, "?")
-	if strings.HasPrefix(path, "//") { // sqlite:///var/x.db and file:///var/x.db
-		path = strings.TrimPrefix(path, "//")
-	}
+	path = strings.TrimPrefix(path, "//") // sqlite:///var/x.db and file:///var/x.db
 	options, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, "", errors.New("open database: the DSN's options are not key=value pairs joined by &")
