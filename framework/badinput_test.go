@@ -42,6 +42,11 @@ func TestBadEventsAreDeadLettered(t *testing.T) {
 			"no event id",
 			`identify event: event has no ID: looked for metadata hapax_event_id, ce_id, the broker's own field, the UUID; set one where the event is made, or dedup.id.pointer in the config`,
 		},
+		"empty ID": {
+			[]*message.Message{emptyID()},
+			"no event id",
+			`identify event: event has no ID: looked for metadata hapax_event_id, ce_id, the broker's own field, the UUID; set one where the event is made, or dedup.id.pointer in the config`,
+		},
 		"conflict": {
 			[]*message.Message{send("1", `{"id":"1"}`), send("1", `{"id":"1","item":"another"}`)},
 			"conflict",
@@ -93,6 +98,12 @@ func TestBadEventsAreDeadLettered(t *testing.T) {
 			require.NoError(t, stop())
 		})
 	}
+}
+
+func emptyID() *message.Message {
+	msg := message.NewMessage("", []byte(`{}`))
+	msg.Metadata = message.Metadata{dedup.MetaEventID: "", "ce_id": ""}
+	return msg
 }
 
 // A dead letter that is published to its topic again, as a requeue does, is
@@ -159,6 +170,7 @@ func TestStartErrors(t *testing.T) {
 		framework.Handle(s, "orders", func(context.Context, Order) error { return nil })
 	}
 	missing := filepath.Join(t.TempDir(), "missing", "hapax.db")
+	folder := t.TempDir()
 	garbage := filepath.Join(t.TempDir(), "garbage.db")
 	require.NoError(t, os.WriteFile(garbage, []byte(strings.Repeat("not a database ", 100)), 0o600))
 	for name, test := range map[string]struct {
@@ -175,8 +187,12 @@ func TestStartErrors(t *testing.T) {
 			`handler "orders" of topic "orders": adapt handler: `},
 		"broker of another version": {func(c *config.Config) { c.Broker = "carrier-pigeon" }, ship,
 			`this version has no adapter for broker "carrier-pigeon": expected sqlite`},
-		"broker down: its folder is missing": {func(c *config.Config) { c.SQLite.Path = missing }, ship, missing},
-		"not a database":                     {func(c *config.Config) { c.SQLite.Path = garbage }, ship, garbage},
+		"broker down: its folder is missing": {func(c *config.Config) { c.SQLite.Path = missing }, ship,
+			"open database " + missing + ": the file cannot be opened or created: check that the folder exists and is writable"},
+		"not a database": {func(c *config.Config) { c.SQLite.Path = garbage }, ship,
+			"open database " + garbage + ": the file is not a SQLite database, or is damaged: move it away, or restore it from a backup"},
+		"a folder for a file": {func(c *config.Config) { c.SQLite.Path = folder }, ship,
+			"open database " + folder + ": the file cannot be opened or created"},
 		"volatile ledger": {func(c *config.Config) { c.Dedup.Strategy = "consumer"; c.Dedup.Ledger.Store = "memory" }, ship,
 			"dedup.ledger.store is memory, which forgets every event when the process ends: choose sqlite, or set dedup.allow_volatile: true if repeated effects after a restart are acceptable"},
 		"claim that the strategy has not": {func(c *config.Config) { c.Dedup.Strategy = "consumer"; c.Dedup.Claim = "optimistic" }, ship,
@@ -210,6 +226,29 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 	_, err = framework.New(t.Context(), cfg)
 	require.ErrorContains(t, err, "its tables have version 99")
 	require.ErrorContains(t, err, "update the program, or use another file")
+}
+
+// So is one whose tables were removed.
+func TestAMissingTableIsRefused(t *testing.T) {
+	cfg := parse(t, "")
+	service := newService(t, cfg)
+	_, err := sqliteDB(t, service).ExecContext(t.Context(), `DROP TABLE hapax_pending`)
+	require.NoError(t, err)
+	require.NoError(t, service.Close())
+	_, err = framework.New(t.Context(), cfg)
+	require.ErrorContains(t, err, "no such table: hapax_pending")
+	require.ErrorContains(t, err, "restore the file from a backup, or use another")
+}
+
+// A topic that nobody has published to is no error on the embedded broker: the
+// service waits, and the first message finds it.
+func TestAnUnknownTopicAppearsWithItsFirstMessage(t *testing.T) {
+	service := newService(t, parse(t, ""))
+	framework.Handle(service, "unheard-of", func(context.Context, Order) (Shipment, error) { return Shipment{}, nil }, framework.To("shipments"))
+	stop := start(t, service)
+	publish(t, service, "unheard-of", "1", Order{ID: "1"})
+	read(t, service, "shipments", 1)
+	require.NoError(t, stop())
 }
 
 // Run ends with the problems of the configuration, each with its place.

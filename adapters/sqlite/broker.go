@@ -71,7 +71,9 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 	db.SetMaxIdleConns(8)
 	b := &Broker{config: config, db: db, subscribers: map[*subscriber]struct{}{}, marks: map[time.Duration]*marks{}}
 	if err = migrate(ctx, db, config.Path); err == nil {
-		err = b.reads.prepare(ctx, db)
+		if err = b.reads.prepare(ctx, db); err != nil {
+			err = fmt.Errorf("read tables of %s: %w: they are not as this program made them: restore the file from a backup, or use another", config.Path, err)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
