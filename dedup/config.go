@@ -133,6 +133,20 @@ func withEvent(ctx context.Context, event *Event) context.Context {
 	return &eventContext{Context: ctx, event: event}
 }
 
+// delivery is an event with what its way through the middleware needs, in one
+// allocation.
+type delivery struct {
+	event   Event
+	one     [1]*Event // the event, as Strategy.Claim takes it
+	context eventContext
+}
+
+// handling returns the context of the event's handler.
+func (d *delivery) handling(ctx context.Context) context.Context {
+	d.context = eventContext{Context: ctx, event: &d.event}
+	return &d.context
+}
+
 // EventFrom returns the event that the calling handler processes, or nil outside
 // of a handler.
 func EventFrom(ctx context.Context) *Event {

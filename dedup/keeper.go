@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"container/list"
 	"context"
 	"log/slog"
 	"sync"
@@ -10,51 +9,63 @@ import (
 )
 
 // keeper renews the leases of claims that run longer than a third of the lease.
-// Claims stand in a list by the time of their last renewal, so that a round
-// looks only at those that are due; short handlers cost one list insert and one
-// removal.
+// Claims stand in lists by the time of their last renewal, so that a round looks
+// only at those that are due; short handlers cost one insert and one removal.
 type keeper struct {
 	ledger Ledger
 	lease  time.Duration
 	logger *slog.Logger
 
-	mu      sync.Mutex
-	claims  list.List // of *ledgerClaim, oldest renewal first
-	running bool
-	closed  bool
-	stop    chan struct{}
-	done    sync.WaitGroup
+	// round is when the current round began, in unix nanoseconds.
+	round   atomic.Int64
+	running atomic.Bool
+	_       [64]byte // what is above hardly changes, the lists do all the time
+	lists   [16]claimList
+
+	mu     sync.Mutex
+	closed bool
+	stop   chan struct{}
+	done   sync.WaitGroup
 }
 
 func newKeeper(ledger Ledger, lease time.Duration, logger *slog.Logger) *keeper {
 	return &keeper{ledger: ledger, lease: lease, logger: logger, stop: make(chan struct{})}
 }
 
-// add puts a claim under the heartbeat and starts it with the first one.
-func (k *keeper) add(claim *ledgerClaim) {
+// deadline is until when a lease that is asked for now stands at least. It counts
+// from the start of the round, which costs no look at the clock; being early by
+// up to a sixth of the lease only means that the ledger is asked sooner.
+func (k *keeper) deadline() int64 {
+	if !k.running.Load() {
+		k.start()
+	}
+	return k.round.Load() + int64(k.lease)
+}
+
+// start begins the heartbeat with the first claim.
+func (k *keeper) start() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed {
-		return // the lease runs out; commits stay fenced
+	if k.running.Load() {
+		return
 	}
-	claim.place = k.claims.PushBack(claim)
-	if !k.running {
-		k.running = true
+	k.round.Store(time.Now().UnixNano())
+	k.running.Store(true)
+	if !k.closed { // else leases run out; commits stay fenced
 		k.done.Go(k.run)
 	}
 }
 
-// remove takes a claim from the heartbeat and reports whether it was under it.
-func (k *keeper) remove(claim *ledgerClaim) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if claim.place == nil {
-		return false
-	}
-	k.claims.Remove(claim.place)
-	claim.place = nil
-	return true
+// list spreads claims, so that handlers do not wait for each other's.
+func (k *keeper) list(claim *ledgerClaim) *claimList {
+	return &k.lists[claim.entries[0].Token%uint64(len(k.lists))]
 }
+
+// add puts a claim under the heartbeat.
+func (k *keeper) add(claim *ledgerClaim) { k.list(claim).add(claim) }
+
+// remove takes a claim from the heartbeat and reports whether it was under it.
+func (k *keeper) remove(claim *ledgerClaim) bool { return k.list(claim).remove(claim) }
 
 func (k *keeper) close() {
 	k.mu.Lock()
@@ -79,23 +90,19 @@ func (k *keeper) run() {
 	}
 }
 
-// due takes the claims whose last renewal is a third of the lease ago. It works
+// due lists the claims whose last renewal is a third of the lease ago. It works
 // on copies of their entries: the handler's goroutine may be completing the
 // originals right now.
 func (k *keeper) due(now time.Time) (claims []*ledgerClaim, entries []*Entry) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	limit := now.Add(k.lease * 2 / 3).UnixNano() // deadline of one renewed a third ago
-	for place := k.claims.Front(); place != nil; place = place.Next() {
-		claim := place.Value.(*ledgerClaim)
-		if claim.deadline.Load() > limit {
-			break
-		}
-		claims = append(claims, claim)
-		for _, entry := range claim.entries {
-			// Only what the claim fixed; Verdict and Lost belong to the commit.
-			entries = append(entries, &Entry{ID: entry.ID, Token: entry.Token, EventID: entry.EventID, Scope: entry.Scope, Topic: entry.Topic})
-		}
+	for i := range k.lists {
+		k.lists[i].due(limit, func(claim *ledgerClaim) {
+			claims = append(claims, claim)
+			for _, entry := range claim.entries {
+				// Only what the claim fixed; Verdict and Lost belong to the commit.
+				entries = append(entries, &Entry{ID: entry.ID, Token: entry.Token, EventID: entry.EventID, Scope: entry.Scope, Topic: entry.Topic})
+			}
+		})
 	}
 	return claims, entries
 }
@@ -105,6 +112,7 @@ func (k *keeper) due(now time.Time) (claims []*ledgerClaim, entries []*Entry) {
 // worker may already be at it. Its commit stays fenced either way.
 func (k *keeper) beat() {
 	asked := time.Now()
+	k.round.Store(asked.UnixNano())
 	claims, entries := k.due(asked)
 	if len(claims) == 0 {
 		return
@@ -120,23 +128,14 @@ func (k *keeper) beat() {
 		entries = entries[len(claim.entries):]
 		switch {
 		case err == nil && !anyLost(mine):
-			k.renewed(claim, asked)
+			k.list(claim).renewed(claim, asked.Add(k.lease).UnixNano())
 		case err == nil, time.Now().UnixNano() > claim.deadline.Load():
 			if !k.remove(claim) {
 				continue // it was committed or released meanwhile
 			}
-			claim.lose()
+			claim.context.lose()
 			k.logger.Warn("lease lost: the handler's commit will be refused", "event", mine[0].EventID, "handler", mine[0].Scope.Handler)
 		}
-	}
-}
-
-func (k *keeper) renewed(claim *ledgerClaim, at time.Time) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	claim.deadline.Store(at.Add(k.lease).UnixNano())
-	if claim.place != nil {
-		k.claims.MoveToBack(claim.place)
 	}
 }
 
@@ -153,28 +152,8 @@ func anyLost(entries []*Entry) bool {
 type ledgerClaim struct {
 	strategy *LedgerStrategy
 	entries  []*Entry
-	one      [1]*Entry     // backs entries when the claim covers one event
-	deadline atomic.Int64  // unix nanoseconds at which the leases may have run out
-	place    *list.Element // in the keeper; guarded by it
-
-	mu     sync.Mutex
-	lost   bool
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-}
-
-// lose cancels the handler's context with ErrLeaseLost.
-func (c *ledgerClaim) lose() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lost = true
-	if c.cancel != nil {
-		c.cancel(ErrLeaseLost)
-	}
-}
-
-func (c *ledgerClaim) isLost() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lost
+	one      [1]*Entry    // backs entries when the claim covers one event
+	deadline atomic.Int64 // unix nanoseconds until which the leases stand at least
+	links                 // in the keeper
+	context  leaseContext
 }

@@ -2,6 +2,7 @@ package dedup_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -49,6 +50,35 @@ func TestHeartbeatKeepsTheLeaseOfASlowHandler(t *testing.T) {
 	})
 }
 
+// Claims that began at any time of a round, whichever list they stand in, keep
+// their leases until they end.
+func TestHeartbeatKeepsTheLeasesOfManySlowHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := memory.New(memory.Config{})
+		strategy, other := strategyOn(ledger), strategyOn(ledger)
+		defer strategy.Close()
+		defer other.Close()
+		claims := map[string]dedup.Claim{}
+		for i := range 100 {
+			id := fmt.Sprint(i)
+			_, claims[id] = claimOne(t, strategy, id)
+			time.Sleep(lease / 97)
+		}
+		for range 60 {
+			time.Sleep(lease / 20)
+			for id := range claims {
+				event, _ := claimOne(t, other, id)
+				require.Equal(t, dedup.InFlight, event.Verdict)
+			}
+		}
+		for id, claim := range claims {
+			require.NoError(t, claim.Commit(t.Context(), nil))
+			event, _ := claimOne(t, other, id)
+			require.Equal(t, dedup.Duplicate, event.Verdict)
+		}
+	})
+}
+
 // A process that stood still for longer than its lease (SIGSTOP, a long pause of
 // the machine) sent no heartbeat; another worker took over and committed. When it
 // wakes it asks the ledger before it publishes, and publishes nothing.
@@ -68,6 +98,7 @@ func TestAZombiePublishesNothing(t *testing.T) {
 
 		outputs := []dedup.Output{{Topic: "shipments", Message: order("2")}}
 		require.ErrorIs(t, claim.Commit(t.Context(), outputs), dedup.ErrLeaseLost)
+		require.ErrorIs(t, claim.Commit(t.Context(), nil), dedup.ErrLeaseLost)
 		require.Empty(t, published.ids())
 		claim.Release(t.Context())
 		event, _ = claimOne(t, other, "1")

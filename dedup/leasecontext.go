@@ -1,6 +1,10 @@
 package dedup
 
-import "context"
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
 
 // leaseContext is cancelled with ErrLeaseLost when its claim is taken over. It
 // becomes a real cancellable context only when somebody asks for Done: most
@@ -8,33 +12,55 @@ import "context"
 // subscription's shared context would cost more than the ledger does.
 type leaseContext struct {
 	context.Context // the delivery's
-	claim           *ledgerClaim
+
+	lost atomic.Bool
+	mu   sync.Mutex // taken to become real, and to lose
+	real atomic.Pointer[realContext]
 }
 
-// Context implements Claim.
+type realContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
+}
+
+// Context implements Claim. It is called once, before the handler runs.
 func (c *ledgerClaim) Context(ctx context.Context) context.Context {
-	return &leaseContext{Context: ctx, claim: c}
+	c.context.Context = ctx
+	return &c.context
 }
 
-func (l *leaseContext) real() context.Context {
-	l.claim.mu.Lock()
-	defer l.claim.mu.Unlock()
-	if l.claim.ctx == nil {
-		l.claim.ctx, l.claim.cancel = context.WithCancelCause(l.Context)
-		if l.claim.lost {
-			l.claim.cancel(ErrLeaseLost)
+func (l *leaseContext) become() *realContext {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	real := l.real.Load()
+	if real == nil {
+		real = &realContext{}
+		real.Context, real.cancel = context.WithCancelCause(l.Context)
+		if l.lost.Load() {
+			real.cancel(ErrLeaseLost)
 		}
+		l.real.Store(real)
 	}
-	return l.claim.ctx
+	return real
+}
+
+// lose cancels the handler's context with ErrLeaseLost.
+func (l *leaseContext) lose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost.Store(true)
+	if real := l.real.Load(); real != nil {
+		real.cancel(ErrLeaseLost)
+	}
 }
 
 // Done implements context.Context.
-func (l *leaseContext) Done() <-chan struct{} { return l.real().Done() }
+func (l *leaseContext) Done() <-chan struct{} { return l.become().Done() }
 
 // Err implements context.Context.
 func (l *leaseContext) Err() error {
-	if l.claim.isLost() {
-		return l.real().Err()
+	if l.lost.Load() {
+		return l.become().Err()
 	}
 	return l.Context.Err()
 }
@@ -43,20 +69,15 @@ func (l *leaseContext) Err() error {
 // that context.WithCancel below finds it and needs no goroutine, and
 // context.Cause finds the reason.
 func (l *leaseContext) Value(key any) any {
-	l.claim.mu.Lock()
-	ctx := l.claim.ctx
-	l.claim.mu.Unlock()
-	if ctx == nil {
-		ctx = l.Context
+	if real := l.real.Load(); real != nil {
+		return real.Value(key)
 	}
-	return ctx.Value(key)
+	return l.Context.Value(key)
 }
 
 // finish frees the real context, if there is one, when the claim is over.
-func (c *ledgerClaim) finish() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cancel != nil {
-		c.cancel(nil)
+func (l *leaseContext) finish() {
+	if real := l.real.Load(); real != nil {
+		real.cancel(nil)
 	}
 }

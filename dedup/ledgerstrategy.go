@@ -63,12 +63,12 @@ func (s *LedgerStrategy) Close() error {
 // Claim implements Strategy: a lease for each event.
 func (s *LedgerStrategy) Claim(ctx context.Context, events []*Event) (Claim, error) {
 	claim := &ledgerClaim{strategy: s}
+	claim.deadline.Store(s.keeper.deadline())
 	claim.entries = claim.one[:0]
 	for _, event := range events {
 		event.Token = NextToken()
 		claim.entries = append(claim.entries, &event.Entry)
 	}
-	claim.deadline.Store(time.Now().Add(s.keeper.lease).UnixNano())
 	if err := s.ledger.Claim(ctx, s.keeper.lease, claim.entries); err != nil {
 		// The call may have been applied: hand the leases back, or the next
 		// delivery waits for them to run out.
@@ -92,10 +92,13 @@ func (s *LedgerStrategy) DeadLetter(_ context.Context, _ *Event, letter Output) 
 
 // Commit implements Claim.
 func (c *ledgerClaim) Commit(ctx context.Context, outputs []Output) error {
-	if err := c.confirm(ctx); err != nil {
-		return err
+	if c.context.lost.Load() {
+		return ErrLeaseLost
 	}
 	if len(outputs) > 0 {
+		if err := c.confirm(ctx); err != nil {
+			return err
+		}
 		if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
 			return err
 		}
@@ -118,18 +121,16 @@ func (c *ledgerClaim) Commit(ctx context.Context, outputs []Output) error {
 	if anyLost(c.entries) {
 		return ErrLeaseLost
 	}
-	c.finish()
+	c.context.finish()
 	return failpoint.Hit(failpoint.AfterMark)
 }
 
 // confirm asks the ledger whether the lease still stands when it may have run
 // out (the process was stopped, or heartbeats did not get through), so that a
-// zombie publishes nothing. Between this answer and the publish another worker
-// may still take over; then both publish the same IDs and one of them marks.
+// zombie publishes nothing; without outputs the mark's own check is enough.
+// Between this answer and the publish another worker may still take over; then
+// both publish the same IDs and one of them marks.
 func (c *ledgerClaim) confirm(ctx context.Context) error {
-	if c.isLost() {
-		return ErrLeaseLost
-	}
 	if time.Now().UnixNano() < c.deadline.Load() {
 		return nil
 	}
@@ -145,7 +146,7 @@ func (c *ledgerClaim) confirm(ctx context.Context) error {
 // Release implements Claim.
 func (c *ledgerClaim) Release(ctx context.Context) {
 	c.strategy.keeper.remove(c)
-	defer c.finish()
+	defer c.context.finish()
 	if err := c.strategy.ledger.Release(ctx, c.entries); err != nil {
 		c.strategy.keeper.logger.WarnContext(ctx, "release lease: it will run out by itself",
 			"event", c.entries[0].EventID, "lease", c.strategy.keeper.lease, "error", err)

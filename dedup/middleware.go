@@ -39,14 +39,15 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 
 		// 1. Identify. Without an ID nothing below can be promised: the error
 		// sends the message to the dead-letter topic. Never guess, never drop.
-		event := &Event{}
+		d := &delivery{}
+		event := &d.event
 		if err := m.identify(event, msg); err != nil {
 			return nil, m.observe(event, NoID, err)
 		}
 
 		// 2. Claim. Killed before or during this: nothing happened, or a lease
 		// remains that runs out by itself.
-		claim, err := m.claim(delivered, event)
+		claim, err := m.claim(delivered, d)
 		if err != nil {
 			return nil, m.observe(event, Failed, &StepError{"claim", event.EventID, err})
 		}
@@ -72,7 +73,7 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		}
 
 		// 3. Handle. Killed here: no mark, no outputs; the broker delivers again.
-		msg.SetContext(withEvent(claim.Context(delivered), event))
+		msg.SetContext(d.handling(claim.Context(delivered)))
 		outputs, err := handle(msg)
 		if err != nil {
 			return nil, m.observe(event, Failed, err)
@@ -100,13 +101,13 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 // claim asks the strategy, and gives an in-flight copy a bounded time for the
 // outcome: most often it is a duplicate a moment later, and waiting is cheaper
 // than another delivery.
-func (m *Middleware) claim(ctx context.Context, event *Event) (Claim, error) {
+func (m *Middleware) claim(ctx context.Context, d *delivery) (Claim, error) {
 	deadline := time.Time{}
-	events := []*Event{event}
+	d.one[0] = &d.event
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		event.Verdict = Undecided
-		claim, err := m.config.Strategy.Claim(ctx, events)
-		if err != nil || event.Verdict != InFlight {
+		d.event.Verdict = Undecided
+		claim, err := m.config.Strategy.Claim(ctx, d.one[:])
+		if err != nil || d.event.Verdict != InFlight {
 			return claim, err
 		}
 		now := time.Now()

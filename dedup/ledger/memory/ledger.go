@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -29,21 +31,22 @@ type Config struct {
 const (
 	defaultWindow     = 168 * time.Hour
 	defaultMaxEntries = 10_000_000
-	shardCount        = 256
+	maxShards         = 256
+	shardsPerCPU      = 32
 )
 
 // Ledger is a dedup.Ledger in memory. Its calls never block on anything but a
 // shard's lock, so they ignore their context. All methods are safe for
 // concurrent use.
 type Ledger struct {
+	shards [maxShards]shard // first, so that each begins with a cache line
 	start  time.Time
 	now    func() time.Time // nil: time since start
 	window int64
 	max    int64
+	mask   uint8    // of an ID's first byte, to its shard
 	_      [64]byte // size changes all the time, what is above never
 	size   atomic.Int64
-	_      [64]byte
-	shards [shardCount]shard
 }
 
 var _ dedup.Ledger = (*Ledger)(nil)
@@ -56,13 +59,12 @@ func New(config Config) *Ledger {
 	if config.MaxEntries == 0 {
 		config.MaxEntries = defaultMaxEntries
 	}
-	ledger := &Ledger{start: time.Now(), now: config.Now, window: int64(config.Window), max: int64(config.MaxEntries)}
+	ledger := &Ledger{start: time.Now(), now: config.Now, window: int64(config.Window), max: int64(config.MaxEntries), mask: shardMask()}
 	if config.Now != nil {
 		ledger.start = config.Now()
 	}
 	for i := range ledger.shards {
-		ledger.shards[i].leases = make(map[dedup.ID]lease)
-		ledger.shards[i].sweepAt = minSweep
+		ledger.shards[i].sweepAt, ledger.shards[i].due = minSweep, noneDue
 	}
 	return ledger
 }
@@ -77,7 +79,14 @@ func (l *Ledger) clock() int64 {
 }
 
 // shard picks by the first byte: IDs are hashes, so every byte is even.
-func (l *Ledger) shard(id dedup.ID) *shard { return &l.shards[id[0]] }
+func (l *Ledger) shard(id dedup.ID) *shard { return &l.shards[id[0]&l.mask] }
+
+// shardMask takes enough shards that processors seldom meet in one, and no more:
+// each has its own lines in the processor's cache.
+func shardMask() uint8 {
+	mask := 1<<bits.Len(uint(shardsPerCPU*runtime.GOMAXPROCS(0)-1)) - 1
+	return uint8(min(mask, maxShards-1))
+}
 
 // Len returns how many marks and leases are kept, expired ones that were not
 // removed yet included.
@@ -122,7 +131,7 @@ func (l *Ledger) Renew(_ context.Context, lease time.Duration, entries []*dedup.
 func (l *Ledger) Complete(_ context.Context, entries []*dedup.Entry) error {
 	now := l.clock()
 	for _, entry := range entries {
-		l.shard(entry.ID).complete(l, entry, now)
+		l.shard(entry.ID).complete(entry, now, now+l.window)
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package memory
 
 import (
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -9,52 +11,105 @@ import (
 	"github.com/hapax-go/hapax/dedup"
 )
 
-// TestMarksAgreeWithAMap compares the index to a Go map through growth, removal
-// from the middle of long probe sequences, replacement and wrapping numbers.
-func TestMarksAgreeWithAMap(t *testing.T) {
+func TestShardsFillWholeCacheLines(t *testing.T) {
+	require.Zero(t, unsafe.Sizeof(shard{})%64)
+}
+
+// TestAShardAgreesWithAMap compares a shard to a Go map through growth, removal
+// from the middle of long probe sequences, taking over, expiry, and numbers that
+// wrap around.
+func TestAShardAgreesWithAMap(t *testing.T) {
+	type state struct {
+		marked bool
+		token  uint64
+		until  int64
+	}
+	const window, hold = 1000, 100
 	rapid.Check(t, func(t *rapid.T) {
-		start := rapid.SampledFrom([]uint32{0, 1<<32 - 200}).Draw(t, "start")
-		m := marks{base: start, next: start, oldest: start}
-		var log []mark
-		made := 0
-		live := map[dedup.ID]mark{}
+		l := New(Config{Window: window * time.Nanosecond, MaxEntries: -1})
+		start := rapid.SampledFrom([]uint32{0, numberMask - 200}).Draw(t, "start")
+		s := &l.shards[0]
+		s.marks = marks{base: start, next: start, oldest: start}
+		now, token := int64(0), uint64(0)
+		live := map[dedup.ID]state{}
+		draw := func(t *rapid.T) *dedup.Entry { return &dedup.Entry{ID: dedup.ID{15: rapid.Byte().Draw(t, "id")}} }
 		t.Repeat(map[string]func(*rapid.T){
-			"add": func(t *rapid.T) {
+			"claim": func(t *rapid.T) {
 				for range rapid.IntRange(1, 60).Draw(t, "count") {
-					id := dedup.ID{15: rapid.Byte().Draw(t, "id")}
-					made++
-					added := mark{id: id, until: int64(made)}
-					_, found := live[id]
-					require.Equal(t, !found, m.add(added))
-					live[id] = added
-					log = append(log, added)
+					entry := draw(t)
+					token++
+					entry.Token = token
+					want := dedup.Fresh
+					if was, found := live[entry.ID]; found && was.until > now {
+						want = dedup.InFlight
+						if was.marked {
+							want = dedup.Duplicate
+						}
+					}
+					require.True(t, s.claim(l, []*dedup.Entry{entry}, 0, now, now+hold))
+					require.Equal(t, want, entry.Verdict)
+					if want == dedup.Fresh {
+						live[entry.ID] = state{token: token, until: now + hold}
+					}
 				}
 			},
-			"pop": func(t *rapid.T) {
-				for range rapid.IntRange(1, 90).Draw(t, "count") {
-					head := m.head()
-					if len(log) == 0 {
-						require.Nil(t, head)
-						return
+			"complete": func(t *rapid.T) {
+				for range rapid.IntRange(1, 60).Draw(t, "count") {
+					entry := draw(t)
+					was, found := live[entry.ID]
+					entry.Token = was.token
+					s.complete(entry, now, now+window)
+					switch {
+					case found && !was.marked:
+						require.False(t, entry.Lost)
+						live[entry.ID] = state{marked: true, token: was.token, until: now + window}
+					default:
+						require.Equal(t, !found || was.until <= now, entry.Lost)
 					}
-					require.Equal(t, log[0], *head)
-					current := live[log[0].id] == log[0]
-					require.Equal(t, current, m.pop())
-					if current {
-						delete(live, log[0].id)
-					}
-					log = log[1:]
 				}
+			},
+			"renew": func(t *rapid.T) {
+				entry := draw(t)
+				was, found := live[entry.ID]
+				entry.Token = was.token
+				s.renew(entry, now+hold)
+				require.Equal(t, !found || was.marked, entry.Lost)
+				if !entry.Lost {
+					live[entry.ID] = state{token: was.token, until: now + hold}
+				}
+			},
+			"release": func(t *rapid.T) {
+				for range rapid.IntRange(1, 60).Draw(t, "count") {
+					entry := draw(t)
+					was := live[entry.ID]
+					entry.Token = was.token
+					s.release(l, entry)
+					if !was.marked {
+						delete(live, entry.ID)
+					}
+				}
+			},
+			"wait": func(t *rapid.T) { now += rapid.Int64Range(1, 300).Draw(t, "time") },
+			"reclaim": func(*rapid.T) {
+				l.reclaim(now)
+				for id, was := range live {
+					if was.marked && was.until <= now || was.until <= now-window {
+						delete(live, id)
+					}
+				}
+				require.Equal(t, len(live), l.Len())
 			},
 			"": func(t *rapid.T) {
-				require.Equal(t, len(live), m.used)
+				require.Equal(t, s.index.used, l.Len())
 				for i := range 256 {
 					id := dedup.ID{15: byte(i)}
-					_, got := m.find(&id)
-					want, found := live[id]
-					require.Equal(t, found, got != nil)
-					if found {
-						require.Equal(t, want, *got)
+					was, alive := live[id]
+					slot, found := s.find(&id)
+					if alive && was.until > now {
+						require.True(t, found)
+						at := s.index.place(slot)
+						require.Equal(t, was.marked, at&leased == 0)
+						require.Equal(t, id, *s.id(at))
 					}
 				}
 			},

@@ -1,69 +1,113 @@
 package memory
 
 import (
+	"math"
 	"sync"
 
 	"github.com/hapax-go/hapax/dedup"
 )
 
-// shard holds a part of the IDs. An ID with a lease has no live mark.
+// shard holds a part of the IDs. An ID has a lease or a mark, never both.
 type shard struct {
-	mu     sync.Mutex
-	leases map[dedup.ID]lease
+	mu sync.Mutex
+	// due is when the oldest mark expires, so that a call that finds nothing due
+	// does not touch the log's head, which is in nobody's cache.
+	due    int64
+	index  index
+	leases leases
 	marks  marks
 	// sweepAt is the number of leases at which abandoned ones are looked for.
 	sweepAt int
-	// Two shards never share a cache line.
-	_ [64]byte
-}
-
-// lease holds no pointers, so that the garbage collector never walks the map.
-type lease struct {
-	digest dedup.Digest
-	token  uint64
-	until  int64
+	_       [48]byte // to whole cache lines; the first has what every call needs
 }
 
 const (
-	// expirePerCall: an ID is touched by at least two calls (Claim, Complete),
-	// so removing two a call is already faster than marks can arrive.
-	expirePerCall = 2
-	minSweep      = 64
+	// expirePerClaim: an ID gets at most one mark a claim, so removing two is
+	// faster than marks can arrive.
+	expirePerClaim = 2
+	minSweep       = 64
+	// noneDue is the due of a shard without marks.
+	noneDue = math.MaxInt64
 )
+
+// find returns the slot of an ID, or the empty one where it belongs. The index
+// must have room. Only all 16 bytes decide.
+func (s *shard) find(id *dedup.ID) (slot int, found bool) {
+	if len(s.index.slots) == 0 {
+		return 0, false
+	}
+	hash, mask := hashOf(id), len(s.index.slots)-1
+	for i := s.index.home(hash); ; i = (i + 1) & mask {
+		switch slot := s.index.slots[i]; {
+		case slot == 0:
+			return i, false
+		case uint32(slot>>32) == hash && *s.id(place(slot)) == *id:
+			return i, true
+		}
+	}
+}
+
+func (s *shard) id(p place) *dedup.ID {
+	if p&leased != 0 {
+		return &s.leases.at(p).id
+	}
+	return &s.marks.at(p).id
+}
+
+// held returns the lease that an entry's token holds, or nil.
+func (s *shard) held(entry *dedup.Entry) (slot int, held *lease) {
+	slot, found := s.find(&entry.ID)
+	if !found || s.index.place(slot)&leased == 0 {
+		return slot, nil
+	}
+	if held := s.leases.at(s.index.place(slot)); held.token == entry.Token {
+		return slot, held
+	}
+	return slot, nil
+}
 
 // claim decides entries[i]; false: the ledger is full and nothing was changed.
 func (s *shard) claim(l *Ledger, entries []*dedup.Entry, i int, now, until int64) bool {
 	entry := entries[i]
+	taken := lease{id: entry.ID, digest: entry.Digest, token: entry.Token, until: until}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire(l, now)
-	if len(s.leases) >= s.sweepAt {
+	if s.leases.used >= s.sweepAt {
 		s.sweep(l, now)
 	}
+	s.index.makeRoom()
 
-	if _, mark := s.marks.find(&entry.ID); mark != nil && mark.until > now {
-		entry.Verdict = dedup.Duplicate
-		if !mark.digest.Matches(entry.Digest) {
-			entry.Verdict = dedup.Conflict
-		}
-		return true
-	}
-
-	held, found := s.leases[entry.ID]
+	slot, found := s.find(&entry.ID)
 	switch {
 	case !found:
 		if !l.reserve() {
 			return false
 		}
-	case held.until <= now: // taken over
-	case !held.digest.Matches(entry.Digest):
-		entry.Verdict = dedup.Conflict
-		return true
-	case held.token != entry.Token || repeats(entries[:i], entry):
-		entry.Verdict = dedup.InFlight
-		return true
+		s.index.fill(slot, &entry.ID, s.leases.add(taken))
+	case s.index.place(slot)&leased == 0:
+		if mark := s.marks.at(s.index.place(slot)); mark.until > now {
+			entry.Verdict = dedup.Duplicate
+			if !mark.digest.Matches(entry.Digest) {
+				entry.Verdict = dedup.Conflict
+			}
+			return true
+		}
+		// Expired. Its entry in the log is passed over when its turn comes.
+		s.index.set(slot, s.leases.add(taken))
+	default:
+		held := s.leases.at(s.index.place(slot))
+		switch {
+		case held.until <= now: // taken over
+		case !held.digest.Matches(entry.Digest):
+			entry.Verdict = dedup.Conflict
+			return true
+		case held.token != entry.Token || repeats(entries[:i], entry):
+			entry.Verdict = dedup.InFlight
+			return true
+		}
+		*held = taken
 	}
-	s.leases[entry.ID] = lease{digest: entry.Digest, token: entry.Token, until: until}
 	entry.Verdict = dedup.Fresh
 	return true
 }
@@ -82,63 +126,86 @@ func repeats(earlier []*dedup.Entry, entry *dedup.Entry) bool {
 func (s *shard) renew(entry *dedup.Entry, until int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held, found := s.leases[entry.ID]
-	entry.Lost = !found || held.token != entry.Token
-	if !entry.Lost {
+	_, held := s.held(entry)
+	entry.Lost = held == nil
+	if held != nil {
 		held.until = until
-		s.leases[entry.ID] = held
 	}
 }
 
-func (s *shard) complete(l *Ledger, entry *dedup.Entry, now int64) {
+func (s *shard) complete(entry *dedup.Entry, now, until int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.expire(l, now)
-	if held, found := s.leases[entry.ID]; found && held.token == entry.Token {
-		delete(s.leases, entry.ID)
-		if !s.marks.add(mark{id: entry.ID, digest: held.digest, token: held.token, until: now + l.window}) {
-			l.size.Add(-1)
-		}
-		entry.Lost = false
+	slot, found := s.find(&entry.ID)
+	if !found {
+		entry.Lost = true
 		return
 	}
-	_, mark := s.marks.find(&entry.ID)
-	entry.Lost = mark == nil || mark.token != entry.Token || mark.until <= now
+	at := s.index.place(slot)
+	if at&leased == 0 {
+		mark := s.marks.at(at)
+		entry.Lost = mark.token != entry.Token || mark.until <= now
+		return
+	}
+	held := s.leases.at(at)
+	if entry.Lost = held.token != entry.Token; entry.Lost {
+		return
+	}
+	s.index.set(slot, s.marks.append(mark{id: held.id, digest: held.digest, token: held.token, until: until}))
+	s.leases.remove(at)
+	s.due = min(s.due, until)
 }
 
 func (s *shard) release(l *Ledger, entry *dedup.Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if held, found := s.leases[entry.ID]; found && held.token == entry.Token {
-		delete(s.leases, entry.ID)
-		l.size.Add(-1)
+	if slot, held := s.held(entry); held != nil {
+		s.forget(l, slot)
 	}
+}
+
+// forget removes an entry.
+func (s *shard) forget(l *Ledger, slot int) {
+	if at := s.index.place(slot); at&leased != 0 {
+		s.leases.remove(at)
+	}
+	s.index.remove(slot)
+	l.size.Add(-1)
 }
 
 // expire removes a few marks whose window is over, and reports whether more may
 // be due.
 func (s *shard) expire(l *Ledger, now int64) bool {
-	for range expirePerCall {
-		head := s.marks.head()
-		if head == nil || head.until > now {
-			return false
-		}
-		if s.marks.pop() {
-			l.size.Add(-1)
-		}
+	if now < s.due {
+		return false
 	}
-	return true
+	for range expirePerClaim {
+		number, head := s.marks.head()
+		if head == nil || head.until > now {
+			break
+		}
+		if slot, found := s.find(&head.id); found && s.index.place(slot) == number {
+			s.forget(l, slot)
+		}
+		s.marks.pop()
+	}
+	s.due = noneDue
+	if _, head := s.marks.head(); head != nil {
+		s.due = head.until
+	}
+	return s.due <= now
 }
 
 // sweep forgets leases that ran out a whole window ago: until then their owner,
 // however slow, may still complete. It runs when the number of leases has
 // doubled since the last sweep, so its cost is a constant share of each claim.
 func (s *shard) sweep(l *Ledger, now int64) {
-	for id, held := range s.leases {
-		if held.until <= now-l.window {
-			delete(s.leases, id)
-			l.size.Add(-1)
+	for i := range s.leases.all {
+		if held := &s.leases.all[i]; held.until <= now-l.window {
+			if slot, found := s.find(&held.id); found {
+				s.forget(l, slot)
+			}
 		}
 	}
-	s.sweepAt = max(minSweep, 2*len(s.leases))
+	s.sweepAt = max(minSweep, 2*s.leases.used)
 }
