@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/go-openapi/jsonpointer"
@@ -20,8 +21,8 @@ type Source string
 const (
 	// SourceMetadata is the hapax_event_id metadata.
 	SourceMetadata Source = "hapax_event_id"
-	// SourceCloudEvent is ce_source with ce_id: together they are unique
-	// (CloudEvents 1.0, section "id").
+	// SourceCloudEvent is source with id, in the binary mode (ce_source, ce_id) or
+	// the structured one: together they are unique (CloudEvents 1.0, section "id").
 	SourceCloudEvent Source = "cloudevents"
 	// SourceBroker is the broker's own field, which the adapter copies to
 	// MetaBrokerID: AMQP message-id, SQS MessageDeduplicationId.
@@ -59,8 +60,7 @@ func (i Identity) Find(msg *message.Message) (string, Source, error) {
 	if id := msg.Metadata.Get(MetaEventID); id != "" {
 		return id, SourceMetadata, nil
 	}
-	if id := msg.Metadata.Get("ce_id"); id != "" {
-		source := msg.Metadata.Get("ce_source")
+	if source, id := cloudEvent(msg); id != "" {
 		// Length-prefixed: a source may contain any separator.
 		return fmt.Sprintf("%d:%s:%s", len(source), source, id), SourceCloudEvent, nil
 	}
@@ -95,6 +95,22 @@ func (i Identity) also() string {
 		also += ", " + i.Pointer + " in the payload"
 	}
 	return also
+}
+
+// cloudEvent finds a CloudEvent's source and ID: in metadata in the binary mode,
+// in the envelope in the structured one.
+func cloudEvent(msg *message.Message) (source, id string) {
+	if id := msg.Metadata.Get("ce_id"); id != "" {
+		return msg.Metadata.Get("ce_source"), id
+	}
+	if !strings.HasPrefix(msg.Metadata.Get("content-type"), "application/cloudevents+json") {
+		return "", ""
+	}
+	var envelope struct{ Source, ID string }
+	if json.Unmarshal(msg.Payload, &envelope) != nil {
+		return "", "" // the codec will say what is wrong with it
+	}
+	return envelope.Source, envelope.ID
 }
 
 func lookup(path string, payload []byte) (string, error) {

@@ -54,6 +54,26 @@ func TestCloudEventsWithAmbiguousPartsStayApart(t *testing.T) {
 	require.NotEqual(t, find("a:b", "c"), find("a", "b:c"))
 }
 
+// In the structured mode source and ID stand in the payload; they win over the
+// UUID, which a producer may draw anew for each send.
+func TestStructuredCloudEvents(t *testing.T) {
+	find := func(contentType, payload string) (string, dedup.Source) {
+		msg := message.NewMessage("uuid", []byte(payload))
+		msg.Metadata = message.Metadata{"content-type": contentType}
+		found, source, err := dedup.Identity{}.Find(msg)
+		require.NoError(t, err)
+		return found, source
+	}
+	id, source := find("application/cloudevents+json; charset=utf-8", `{"specversion":"1.0","source":"/shop","id":"7","data":{}}`)
+	require.Equal(t, dedup.SourceCloudEvent, source)
+	require.Equal(t, "5:/shop:7", id, "as in the binary mode")
+	id, source = find("application/json", `{"source":"/shop","id":"7"}`)
+	require.Equal(t, dedup.SourceUUID, source)
+	require.Equal(t, "uuid", id)
+	_, source = find("application/cloudevents+json", `not an envelope`)
+	require.Equal(t, dedup.SourceUUID, source)
+}
+
 func TestContentHashIsOfCanonicalJSON(t *testing.T) {
 	hash := func(payload string) string {
 		id, _, err := dedup.Identity{ContentHash: true}.Find(message.NewMessage("", []byte(payload)))
