@@ -31,6 +31,9 @@ func (p *pessimistic) Claim(ctx context.Context, events []*dedup.Event) (dedup.C
 		return nil, err
 	}
 	lease, err := p.leases.Claim(ctx, events)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // such as errLeaseLost; "canceled" says nothing
+	}
 	if err != nil || lease == nil {
 		return nil, err
 	}

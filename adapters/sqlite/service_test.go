@@ -161,7 +161,7 @@ func copiesTakeEffectOnce(t *testing.T, kind dedup.ClaimKind) {
 	path := file(t)
 	broker := openBroker(t, path, nil)
 	createEffects(t, broker)
-	const events = 300
+	const events = 100
 	var msgs []*message.Message
 	for copies := range 3 {
 		for i := range events {

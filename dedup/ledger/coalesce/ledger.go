@@ -109,7 +109,7 @@ func (l *Ledger) do(ctx context.Context, lane *lane, lease time.Duration, entrie
 		return call.err
 	case <-ctx.Done():
 		if call.settle(abandoned) {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		<-call.done // the outcome is being written
 		return call.err
