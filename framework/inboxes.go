@@ -3,6 +3,7 @@ package framework
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +15,20 @@ import (
 
 // sqlDatabase is the service's own database, opened once for all handlers.
 type sqlDatabase struct {
-	db    *sql.DB
-	group *inbox.Group
+	db      *sql.DB
+	group   *inbox.Group
+	ledgers []*sqliteledger.Ledger
+}
+
+// close ends the group first: its writer holds a connection for as long as it
+// lives, and a ledger may have prepared its statements on that very one. Closing
+// them would wait for the connection for ever.
+func (d *sqlDatabase) close() error {
+	errs := []error{d.group.Close()}
+	for _, ledger := range d.ledgers {
+		errs = append(errs, ledger.Close())
+	}
+	return errors.Join(append(errs, d.db.Close())...)
 }
 
 // openInbox builds the strategy "inbox" on the sql block's database.
@@ -26,14 +39,14 @@ func (s *Service) openInbox(ctx context.Context, window time.Duration) (dedup.St
 			return nil, fmt.Errorf("%s: open database of the sql block: %w", s.config.Where("sql.dsn"), err)
 		}
 		group := inbox.NewGroup(db, inbox.Config{MaxUnits: s.config.SQL.Inbox.GroupSize, Logger: s.logger})
-		s.closers = append(s.closers, db.Close, group.Close)
 		s.database = &sqlDatabase{db: db, group: group}
+		s.closers = append(s.closers, s.database.close)
 	}
 	ledger, err := sqliteledger.Open(ctx, s.database.db, sqliteledger.Config{Window: window, Table: s.config.SQL.Inbox.Table})
 	if err != nil {
 		return nil, fmt.Errorf("open inbox: %w", err)
 	}
-	s.closers = append(s.closers, ledger.Close)
+	s.database.ledgers = append(s.database.ledgers, ledger)
 	s.expire(ledger)
 	return &inbox.Strategy{
 		Group:     s.database.group,
