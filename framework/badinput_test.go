@@ -186,7 +186,7 @@ func TestStartErrors(t *testing.T) {
 		"wrong signature": {nil, func(s *framework.Service) { framework.Handle(s, "orders", func(Order) {}) },
 			`handler "orders" of topic "orders": adapt handler: `},
 		"broker of another version": {func(c *config.Config) { c.Broker = "carrier-pigeon" }, ship,
-			`this version has no adapter for broker "carrier-pigeon": expected sqlite`},
+			`this version has no adapter for broker "carrier-pigeon": expected sqlite, kafka, rabbitmq, redis or sqs`},
 		"broker down: its folder is missing": {func(c *config.Config) { c.SQLite.Path = missing }, ship,
 			"open database " + missing + ": the file cannot be opened or created: check that the folder exists and is writable"},
 		"not a database": {func(c *config.Config) { c.SQLite.Path = garbage }, ship,

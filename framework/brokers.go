@@ -16,7 +16,7 @@ import (
 func OpenBroker(ctx context.Context, cfg *config.Config, logger *slog.Logger) (adapters.Broker, error) {
 	switch cfg.Broker {
 	case "sqlite":
-		return sqlite.Open(ctx, sqlite.Config{
+		broker, err := sqlite.Open(ctx, sqlite.Config{
 			Path:          cfg.SQLite.Path,
 			Synchronous:   sqldb.Synchronous(cfg.SQLite.Synchronous),
 			LeaseDuration: time.Duration(cfg.SQLite.Lease),
@@ -24,7 +24,19 @@ func OpenBroker(ctx context.Context, cfg *config.Config, logger *slog.Logger) (a
 			MaxPayload:    int(cfg.SQLite.MaxPayload),
 			Logger:        logger,
 		})
+		if err != nil {
+			return nil, err // a nil *sqlite.Broker would be a Broker that is not nil
+		}
+		return broker, nil
+	case "rabbitmq":
+		return openRabbitMQ(ctx, cfg, logger)
+	case "kafka":
+		return openKafka(ctx, cfg, logger)
+	case "sqs", "sqs-fifo":
+		return openSQS(ctx, cfg, logger)
+	case "redis":
+		return openRedis(ctx, cfg, logger)
 	default:
-		return nil, fmt.Errorf("%s: this version has no adapter for broker %q: expected sqlite", cfg.Where("broker"), cfg.Broker)
+		return nil, fmt.Errorf("%s: this version has no adapter for broker %q: expected sqlite, kafka, rabbitmq, redis or sqs", cfg.Where("broker"), cfg.Broker)
 	}
 }

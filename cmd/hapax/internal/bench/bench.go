@@ -1,6 +1,9 @@
 package bench
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // The cases: what a handler does with a message.
 const (
@@ -31,7 +34,9 @@ var (
 )
 
 // Brokers lists what can be measured, in the order of the table.
-func Brokers() []Broker { return []Broker{memoryBroker(), sqliteBroker()} }
+func Brokers() []Broker {
+	return slices.Concat([]Broker{memoryBroker(), sqliteBroker()}, rabbitMQBrokers(), redisBrokers(), kafkaBrokers(), sqsBrokers())
+}
 
 // Broker is what can be measured of one broker.
 type Broker struct {

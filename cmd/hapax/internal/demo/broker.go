@@ -22,6 +22,11 @@ type broker struct {
 	plainBy string
 	// config is the lane's service, kept in a folder of its own.
 	config func(folder, lane string) *config.Config
+	// prepare clears what an earlier run of the demo has left at a server; nil:
+	// the run's folder holds everything.
+	prepare func(ctx context.Context, cfg *config.Config) error
+	// unordered: the broker keeps no order, so none is judged.
+	unordered bool
 	// plain opens the plain consumer's ends: a subscriber for each stage, and a
 	// publisher.
 	plain func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*plainEnds, error)
@@ -41,7 +46,7 @@ type plainEnds struct {
 }
 
 // brokers are those the demo can run on.
-var brokers = []broker{sqliteBroker}
+var brokers = []broker{sqliteBroker, rabbitMQBroker, redisBroker, sqsBroker, sqsFIFOBroker, kafkaBroker}
 
 func brokerNamed(name string) (broker, error) {
 	at := slices.IndexFunc(brokers, func(b broker) bool { return b.name == name })

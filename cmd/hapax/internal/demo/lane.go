@@ -39,6 +39,11 @@ func openLane(ctx context.Context, name string, settings settings, broker broker
 			err = fmt.Errorf("prepare lane %s: %w", name, errors.Join(err, l.close()))
 		}
 	}()
+	if broker.prepare != nil {
+		if err = broker.prepare(ctx, l.config); err != nil {
+			return nil, err
+		}
+	}
 	if l.open, err = framework.OpenBroker(ctx, l.config, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
@@ -101,7 +106,7 @@ func (l *lane) strike(ctx context.Context, log *slog.Logger) error {
 // judge waits until the lane has drained, stops its consumers and hands what is
 // in the stores to the oracle.
 func (l *lane) judge(ctx context.Context) (fault.Report, error) {
-	observation := fault.Observation{Expected: l.sent.Expected(), ExpectOutputs: true}
+	observation := fault.Observation{Expected: l.sent.Expected(), ExpectOutputs: true, Unordered: l.broker.unordered}
 	var err error
 	if observation.Earlier, err = effects.Read(ctx, l.shop); err != nil {
 		return fault.Report{}, err

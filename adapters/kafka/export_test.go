@@ -1,0 +1,71 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// Cables are the connections of a Broker, for tests that pull them.
+type Cables struct {
+	mu    sync.Mutex
+	cut   map[role]bool
+	conns map[role][]net.Conn
+}
+
+var errCut = errors.New("the cable is cut")
+
+// WithCables makes a config's connections go through cables.
+func WithCables(config *Config) *Cables {
+	cables := &Cables{cut: map[role]bool{}, conns: map[role][]net.Conn{}}
+	config.dial = func(r role) func(context.Context, string, string) (net.Conn, error) {
+		return func(ctx context.Context, network, host string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, host)
+			if err != nil {
+				return nil, err
+			}
+			cables.mu.Lock()
+			defer cables.mu.Unlock()
+			if cables.cut[r] {
+				return nil, errors.Join(errCut, conn.Close())
+			}
+			cables.conns[r] = append(cables.conns[r], conn)
+			return conn, nil
+		}
+	}
+	return cables
+}
+
+func (c *Cables) pull(roles ...role) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range roles {
+		c.cut[r] = true
+		for _, conn := range c.conns[r] {
+			_ = conn.Close()
+		}
+		c.conns[r] = nil
+	}
+}
+
+// PullAll cuts a Broker off, as if its process were dead.
+func (c *Cables) PullAll() { c.pull(roleConsumer, roleProducer, roleReader, roleShared) }
+
+// PullGroup stops heartbeats, as a long pause would.
+func (c *Cables) PullGroup() { c.pull(roleConsumer) }
+
+// Through makes every connection go to one address: that of a proxy before the
+// only broker.
+func Through(config *Config, address string) {
+	config.dial = func(role) func(context.Context, string, string) (net.Conn, error) {
+		return func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	}
+}
+
+// Admin is kadm.NewClient, for tests outside of the package.
+var Admin = kadm.NewClient

@@ -1,0 +1,71 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/kafka"
+	"github.com/hapax-go/hapax/internal/fault"
+)
+
+// Connections break at any call that a consumer makes: one in ten, of each kind.
+func TestInjectedErrors(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	config := fast(cluster.ListenAddrs())
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	input := newTopic(t)
+	workload := fault.Workload{Seed: 14, Events: 1000, Keys: 20, Duplicates: 0.2}
+	sent := &fault.Sent{}
+	require.NoError(t, broker.Publisher().Publish(input)) // nothing: fine
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "maker"})
+	require.NoError(t, err)
+	for _, topic := range []string{input, input + ".out"} {
+		require.NoError(t, subscriber.(interface{ SubscribeInitialize(string) error }).SubscribeInitialize(topic))
+	}
+	require.NoError(t, send(broker.Publisher(), input, workload, sent))
+
+	hits := map[int16]int{}
+	var mu sync.Mutex
+	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.AddOffsetsToTxn, kmsg.TxnOffsetCommit,
+		kmsg.EndTxn, kmsg.OffsetFetch, kmsg.ListOffsets, kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat} {
+		cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			mu.Lock()
+			defer mu.Unlock()
+			if rand.IntN(10) > 0 {
+				return nil, nil, false
+			}
+			hits[key.Int16()]++
+			return nil, errors.New("injected"), true
+		})
+	}
+	r := newReader(t, cluster.ListenAddrs(), input+".out")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- service(ctx, order{Name: "one", Input: input, Output: input + ".out", Group: "group", Brokers: cluster.ListenAddrs()}, func(fault.Delivery) {})
+	}()
+	require.Eventually(t, func() bool { return r.count() >= int64(workload.Events) }, time.Minute, 10*time.Millisecond, "events were lost")
+	stop()
+	require.NoError(t, <-ended)
+	report := fault.Check(fault.Observation{Expected: sent.Expected(), Effects: r.effects(), Left: map[string]int64{}, MayNotRedeliver: true})
+	require.NoError(t, report.Err())
+	mu.Lock()
+	defer mu.Unlock()
+	require.NotZero(t, hits[kmsg.EndTxn.Int16()]+hits[kmsg.TxnOffsetCommit.Int16()], "nothing was injected where it matters")
+	t.Logf("connections broken by request: %v", hits)
+}

@@ -1,0 +1,57 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hapax-go/hapax/internal/failpoint"
+)
+
+// publisher implements message.Publisher outside of transactions: idempotent, and
+// acknowledged by all replicas in sync. What concurrent callers publish travels in
+// common batches.
+type publisher struct {
+	broker *Broker
+	closed atomic.Bool
+}
+
+// Publish returns when the messages are durable. On an error some of them may be
+// published; publish them again with the same event IDs.
+func (p *publisher) Publish(topic string, messages ...*message.Message) error {
+	if p.closed.Load() || p.broker.isClosed() {
+		return fmt.Errorf("publish to %q: %w", topic, ErrClosed)
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	// The contexts of the messages do not count: a record on its way cannot be
+	// withdrawn.
+	ctx := context.Background()
+	records := make([]*kgo.Record, len(messages))
+	for i, msg := range messages {
+		var err error
+		if records[i], err = p.broker.encode(topic, msg); err != nil {
+			return fmt.Errorf("publish to %q: %w", topic, err)
+		}
+	}
+	if _, err := p.broker.ready(ctx, records[0].Topic); err != nil {
+		return fmt.Errorf("publish to %q: %w", topic, err)
+	}
+	if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
+		return err
+	}
+	if err := p.broker.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, err)
+	}
+	return failpoint.Hit(failpoint.AfterPublish)
+}
+
+// Close makes later calls of Publish fail. The broker stays open.
+func (p *publisher) Close() error {
+	p.closed.Store(true)
+	return nil
+}

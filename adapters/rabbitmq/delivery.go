@@ -1,0 +1,132 @@
+package rabbitmq
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/failpoint"
+)
+
+// delivery is one message on its way through the flow.
+type delivery struct {
+	adapters.Delivery
+
+	session  *session
+	received amqp.Delivery
+	lane     string
+	first    *message.Message // of received; for the first handing-out
+	attempts int              // handed out so often, this time included
+	cancel   context.CancelCauseFunc
+}
+
+func (s *session) deliver(received amqp.Delivery) *delivery {
+	d := &delivery{session: s, received: received, attempts: returned(&received) + 1}
+	d.Position = s.queue + "@" + strconv.FormatUint(received.DeliveryTag, 10)
+	d.first = decode(&d.received)
+	switch s.consumer.subscription.Ordering {
+	case adapters.OrderByPartition:
+		d.lane = "*" // the queue is one partition
+	case adapters.OrderByKey:
+		d.lane = d.first.Metadata.Get(dedup.MetaKey)
+	}
+	return d
+}
+
+// Message implements flow.Delivery. The message's context ends when the work is
+// no longer this consumer's: when it is acked or nacked, when the connection is
+// lost, when draining takes too long.
+func (d *delivery) Message() *message.Message {
+	d.Attempt = d.attempts
+	msg := d.first
+	if d.first = nil; msg == nil {
+		msg = decode(&d.received) // anew: a handler may have changed the last one
+	}
+	var ctx context.Context
+	ctx, d.cancel = context.WithCancelCause(d.session.ctx)
+	msg.SetContext(adapters.WithDelivery(ctx, &d.Delivery))
+	return msg
+}
+
+// Lane implements flow.Delivery.
+func (d *delivery) Lane() string { return d.lane }
+
+// Acked implements flow.Delivery. Killed between the handler's Ack and the frame
+// that tells the server: the message comes again, as it must.
+func (d *delivery) Acked() {
+	d.cancel(nil)
+	if failpoint.Hit(failpoint.BeforeAck) == nil && !d.session.lost() {
+		d.session.acks.finish(d.received.DeliveryTag)
+	}
+}
+
+// Nacked implements flow.Delivery: the message is handed out again from memory.
+// The server counts only what comes back to it, so a process that dies takes its
+// own count along.
+func (d *delivery) Nacked() (time.Duration, bool) {
+	d.cancel(nil)
+	c := d.session.consumer
+	switch {
+	case d.session.lost():
+		return 0, false // it is another session's by now
+	case c.exhausted(d.attempts):
+		c.bury(d, d.attempts)
+		return 0, false
+	}
+	after := d.Requested()
+	if after <= 0 {
+		after = max(c.subscription.RedeliveryDelay, 0)
+	}
+	d.RetryAfter(0)
+	d.attempts++
+	return after, true
+}
+
+// Abandoned implements flow.Delivery. The message goes back with all others of
+// the session, when it ends.
+func (d *delivery) Abandoned() {
+	if d.cancel != nil {
+		d.cancel(errDraining)
+	}
+}
+
+// bury moves a message to the dead-letter topic, and acknowledges it when it is
+// there. It is tried until the session ends; then the next one buries it.
+func (c *consumer) bury(d *delivery, attempts int) {
+	reason := fmt.Sprintf("handed out %d times and never acknowledged", attempts)
+	letter := decode(&d.received)
+	if id, _, err := (dedup.Identity{}).Find(letter); err == nil && letter.Metadata.Get(dedup.MetaEventID) == "" {
+		letter.Metadata[dedup.MetaEventID] = id
+	}
+	maps.Copy(letter.Metadata, message.Metadata{
+		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic,
+		dedup.MetaDeadAttempts: strconv.Itoa(attempts), dedup.MetaDeadPosition: d.Position,
+	})
+	log := c.broker.config.Logger.With("topic", c.topic, "position", d.Position)
+	log.Error("message goes to the dead-letter topic", "reason", reason)
+	to := dedup.DeadLetterTopic(c.topic)
+	c.burying.Go(func() {
+		for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+			err := c.broker.Publisher().Publish(to, letter)
+			if err == nil {
+				d.session.acks.finish(d.received.DeliveryTag)
+				return
+			}
+			log.Error("dead-letter message: trying again", "to", to, "error", err)
+			select {
+			case <-time.After(pause):
+			case <-c.closing:
+				return
+			case <-d.session.ctx.Done():
+				return
+			}
+		}
+	})
+}

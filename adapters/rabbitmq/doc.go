@@ -1,0 +1,73 @@
+// Package rabbitmq is the RabbitMQ broker: many deliveries in flight, in order per
+// key, on quorum queues; publishes that are confirmed and known to have found a
+// queue. It speaks the official watermill-amqp's wire format and keeps its durable
+// Pub/Sub topology, so that both read each other's messages.
+//
+// It promises:
+//
+//   - Publish returns without an error only when every queue bound to the topic's
+//     exchange has stored every message;
+//   - a group gets every message published since its queue exists, at least once;
+//   - equal keys are handed out one at a time and in order within a consumer, and
+//     with Config.SingleActiveConsumer within the group;
+//   - the event ID is the AMQP message-id property, and is read from there when a
+//     message has no other.
+//
+// That an event takes effect once is the work of the strategy message-id: a ledger
+// beside the broker. RabbitMQ has nothing that could mark an event together with
+// its acknowledgement, so this package has no strategy of its own.
+//
+// # Topology
+//
+//	topic "orders"            durable fanout exchange "orders"
+//	group "svc.orders" of it  durable queue "orders_svc.orders", bound to it
+//	its dead letters          exchange "orders.dead", and a queue "orders.dead"
+//
+// Underscores and percent signs in a topic are percent-encoded in the queue's name,
+// so that no two pairs of topic and group share one. The queue of the letters is
+// declared when nobody had declared their exchange before; delete it when a group
+// of yours reads the letters, or it keeps a copy of each.
+//
+// A topic without any queue refuses messages: ErrUnroutable. RabbitMQ has no topic
+// that keeps messages for later readers, and what it cannot route it drops, after
+// confirming it. Only dead letters make themselves a queue. So start consumers
+// before producers the first time, or declare the queues with SubscribeInitialize.
+//
+// # Acknowledging
+//
+// A session is one channel. A delivery tag means something on its channel only, so
+// a delivery holds on to its session; when the connection is lost the contexts of
+// its messages end, and what handlers say afterwards goes nowhere:
+//
+//	         deliver            ack: finished          first of all open ones
+//	server ──────────► handed out ─────────► waits ───────────────► acknowledged, with
+//	   ▲                │     ▲               │                      all before it
+//	   │                │nack └─ delay ─┐     │ 50ms behind a slow one
+//	   │                └───────────────┘     └────────────────────► acknowledged singly
+//	   └── the channel closes, or the connection is lost
+//
+// Redeliveries after a nack, delayed or not, come from the consumer's memory, in
+// their lane; the server knows nothing of them. It counts what comes back to it,
+// in x-delivery-count, when a consumer dies or leaves. Delivery.Attempt is both
+// together.
+//
+// # Poison
+//
+// A message that was handed out MaxDeliveries times is buried: published to the
+// dead-letter topic with the reason, then acknowledged. When consumers die, the
+// server counts a return for everything they had been sent ahead as well. From
+// half of the limit on, a consumer therefore asks for one message at a time. The
+// queue's own limit (x-delivery-limit) is set to the same number, for consumers of
+// other programs; what it moves to the dead letters is never lost on the way (at
+// least once, RabbitMQ 3.10 or later).
+//
+// # What the server may do at any time
+//
+// It may close connections: both are made anew, with growing pauses, and the
+// topology is declared again. It may take a message back that was held longer than
+// consumer_timeout, 30 minutes by default, by closing the channel: AMQP has no
+// heartbeat for a message, so handlers, and delays asked for with RetryAfter, must
+// stay below it. It may block connections that publish, when memory or disk run
+// out: acknowledgements go over a connection of their own, publishes wait up to
+// Config.PublishTimeout, and Ping reports the reason.
+package rabbitmq

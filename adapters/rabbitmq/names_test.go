@@ -1,0 +1,24 @@
+package rabbitmq
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestQueueNamesAreInjective(t *testing.T) {
+	name, err := queueName("orders.created", "service.handler_1")
+	require.NoError(t, err)
+	require.Equal(t, "orders.created_service.handler_1", name, "as the official adapter's suffix rule has it")
+	text := rapid.StringMatching(`[a_%25F.]{1,6}`)
+	rapid.Check(t, func(t *rapid.T) {
+		topic, group := text.Draw(t, "topic"), text.Draw(t, "group")
+		otherTopic, otherGroup := text.Draw(t, "other topic"), text.Draw(t, "other group")
+		one, err := queueName(topic, group)
+		require.NoError(t, err)
+		other, err := queueName(otherTopic, otherGroup)
+		require.NoError(t, err)
+		require.Equal(t, topic == otherTopic && group == otherGroup, one == other)
+	})
+}

@@ -1,0 +1,178 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/failpoint"
+)
+
+// publisher implements message.Publisher.
+type publisher struct {
+	broker *Broker
+	closed atomic.Bool
+}
+
+// Publish returns when every queue bound to the topic's exchange has stored the
+// messages. After an error some may be stored. A topic without any queue is
+// ErrUnroutable: RabbitMQ has no topic that keeps messages for later readers.
+func (p *publisher) Publish(topic string, messages ...*message.Message) error {
+	if p.closed.Load() || p.broker.isClosed() {
+		return fmt.Errorf("publish to %q: %w", topic, ErrClosed)
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	exchange, err := exchangeName(topic)
+	if err != nil {
+		return fmt.Errorf("publish: %w: %w", dedup.ErrBadOutput, err)
+	}
+	publishings := make([]amqp.Publishing, len(messages))
+	now := time.Now()
+	for i, msg := range messages {
+		if publishings[i], err = p.broker.encode(topic, msg, now); err != nil {
+			return err
+		}
+	}
+	if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
+		return err
+	}
+	if err := p.broker.publish(exchange, publishings); err != nil {
+		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, err)
+	}
+	return failpoint.Hit(failpoint.AfterPublish)
+}
+
+// Close makes later calls of Publish fail. The broker stays open.
+func (p *publisher) Close() error {
+	p.closed.Store(true)
+	return nil
+}
+
+// slot holds one of the channels that publishes share.
+type slot struct {
+	mu     sync.Mutex
+	sender *sender
+}
+
+// publish sends publishings over one channel, in order. The messages' contexts
+// do not count: a publish that was withdrawn half way would have to be explained.
+func (b *Broker) publish(exchange string, publishings []amqp.Publishing) error {
+	ctx, cancel := context.WithTimeoutCause(b.ctx, b.config.PublishTimeout, fmt.Errorf("no answer within %s", b.config.PublishTimeout))
+	defer cancel()
+	for {
+		if err := b.awaitUnblocked(ctx); err != nil {
+			return err
+		}
+		s, err := b.sender(ctx, exchange)
+		if err != nil {
+			return err
+		}
+		c, err := s.send(ctx, exchange, publishings)
+		switch {
+		case errors.Is(err, ErrUnroutable) && c.unrouted == len(publishings) && isLetter(publishings[0]):
+			if err := b.keep(ctx, exchange); err != nil {
+				return err
+			}
+			continue
+		case err != nil && b.publishing.blockedBecause() != "":
+			return fmt.Errorf("%w: %w", err, b.blockedError())
+		}
+		return err
+	}
+}
+
+// isLetter: a dead letter always finds a queue, whatever its topic is called. An
+// event that cannot be processed must not be stuck because nobody reads letters.
+func isLetter(publishing amqp.Publishing) bool {
+	reason, _ := publishing.Headers[dedup.MetaDeadReason].(string)
+	return reason != ""
+}
+
+func (b *Broker) keep(ctx context.Context, exchange string) error {
+	conn, err := b.publishing.get(ctx)
+	if err != nil {
+		return err
+	}
+	return b.keepLetters(conn, exchange, true)
+}
+
+// sender returns a channel to publish on, opening it if need be, when the
+// exchange is declared.
+func (b *Broker) sender(ctx context.Context, exchange string) (*sender, error) {
+	slot := &b.slots[b.next.Add(1)%uint64(len(b.slots))]
+	for {
+		s, err := b.fill(ctx, slot, exchange)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrClosed) || isRefusal(err) {
+			return s, err
+		}
+		b.config.Logger.Warn("prepare to publish: trying again", "exchange", exchange, "error", err)
+		select {
+		case <-time.After(20 * time.Millisecond): // the link paces its own attempts
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		}
+	}
+}
+
+// isRefusal: the server has answered, and would not answer otherwise next time.
+func isRefusal(err error) bool {
+	var reason *amqp.Error
+	if !errors.As(err, &reason) {
+		return false
+	}
+	switch reason.Code {
+	case amqp.AccessRefused, amqp.PreconditionFailed, amqp.NotAllowed, amqp.CommandInvalid:
+		return true
+	}
+	return false
+}
+
+func (b *Broker) fill(ctx context.Context, slot *slot, exchange string) (*sender, error) {
+	conn, err := b.publishing.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	if slot.sender == nil || !slot.sender.usable() {
+		// What was declared may be gone: that can be why the channel was closed.
+		b.exchanges.Clear()
+		if slot.sender, err = newSender(conn); err != nil {
+			slot.sender = nil
+			return nil, err
+		}
+	}
+	if _, declared := b.exchanges.Load(exchange); !declared {
+		if err := onChannel(conn, func(channel *amqp.Channel) error { return declareExchange(channel, exchange) }); err != nil {
+			return nil, err
+		}
+		b.exchanges.Store(exchange, struct{}{})
+	}
+	return slot.sender, nil
+}
+
+// awaitUnblocked waits while the server reads no publishes. Sending now would
+// only fill the socket, and then hang in it.
+func (b *Broker) awaitUnblocked(ctx context.Context) error {
+	for b.publishing.blockedBecause() != "" {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), b.blockedError())
+		}
+	}
+	return nil
+}
+
+func (b *Broker) blockedError() error {
+	return fmt.Errorf("rabbitmq has blocked publishing connections: %s", b.publishing.blockedBecause())
+}

@@ -1,0 +1,220 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// onChannel runs work on a channel of its own: a declaration that the server
+// refuses closes the channel, with everything that is in flight on it.
+func onChannel(conn *amqp.Connection, work func(*amqp.Channel) error) error {
+	channel, err := conn.Channel()
+	if err != nil {
+		return fmt.Errorf("open channel: %w", err)
+	}
+	if err := work(channel); err != nil {
+		_ = channel.Close()
+		return err
+	}
+	return channel.Close()
+}
+
+// declareExchange declares a topic's exchange: a durable fanout of the topic's
+// name.
+func declareExchange(channel *amqp.Channel, name string) error {
+	if err := channel.ExchangeDeclare(name, amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
+		return fmt.Errorf("declare fanout exchange %q: %w", name, err)
+	}
+	return nil
+}
+
+// declareGroup declares what a group needs: the topic's exchange, the group's
+// queue, their binding, and where the queue's dead letters go.
+func (b *Broker) declareGroup(ctx context.Context, topic string, subscription adapters.Subscription) (queue string, err error) {
+	exchange, err := exchangeName(topic)
+	if err != nil {
+		return "", err
+	}
+	if queue, err = queueName(topic, subscription.Group); err != nil {
+		return "", err
+	}
+	conn, err := b.consuming.get(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := onChannel(conn, func(channel *amqp.Channel) error { return declareExchange(channel, exchange) }); err != nil {
+		return "", err
+	}
+	arguments := b.queueArguments(conn, topic, subscription)
+	if letters, dead := arguments["x-dead-letter-exchange"].(string); dead {
+		if err := b.keepLetters(conn, letters, false); err != nil {
+			return "", err
+		}
+	}
+	if err := b.declareQueue(conn, queue, arguments); err != nil {
+		return "", err
+	}
+	err = onChannel(conn, func(channel *amqp.Channel) error { return channel.QueueBind(queue, "", exchange, false, nil) })
+	if err != nil {
+		return "", fmt.Errorf("bind queue %q to exchange %q: %w", queue, exchange, err)
+	}
+	return queue, nil
+}
+
+// queueArguments are what a new queue is declared with. They cannot be changed
+// later; see differs.
+func (b *Broker) queueArguments(conn *amqp.Connection, topic string, subscription adapters.Subscription) amqp.Table {
+	arguments := amqp.Table{amqp.QueueTypeArg: string(b.config.QueueType)}
+	if b.single(subscription) {
+		arguments[amqp.SingleActiveConsumerArg] = true
+	}
+	if b.config.QueueType != Quorum {
+		return arguments
+	}
+	limit := b.config.DeliveryLimit
+	if limit <= 0 {
+		limit = subscription.MaxDeliveries
+	}
+	version := serverVersion(conn)
+	switch {
+	case limit > 0:
+		arguments["x-delivery-limit"] = limit
+	case version.atLeast(4, 0):
+		arguments["x-delivery-limit"] = -1 // its own default is 20
+	}
+	letters := dedup.DeadLetterTopic(topic)
+	if limit <= 0 || len(letters) > maxName || isLetters(topic) {
+		// Letters of letters would travel in circles: a topic of letters keeps them.
+		return arguments
+	}
+	arguments["x-dead-letter-exchange"] = letters
+	if version.atLeast(3, 10) {
+		// RabbitMQ's default forgets a dead letter that finds no queue. At-least-once
+		// holds it in its old queue meanwhile; it demands reject-publish.
+		arguments["x-dead-letter-strategy"] = "at-least-once"
+		arguments["x-overflow"] = "reject-publish"
+	}
+	return arguments
+}
+
+func isLetters(topic string) bool { return strings.HasSuffix(topic, dedup.DeadLetterTopic("")) }
+
+// keepLetters makes sure that letters find a queue: one named as the exchange. If
+// the exchange exists, somebody has seen to that before, or has a group of their
+// own there; with force, they have not.
+func (b *Broker) keepLetters(conn *amqp.Connection, exchange string, force bool) error {
+	err := onChannel(conn, func(channel *amqp.Channel) error {
+		return channel.ExchangeDeclarePassive(exchange, amqp.ExchangeFanout, true, false, false, false, nil)
+	})
+	if err == nil && !force {
+		return nil
+	}
+	err = onChannel(conn, func(channel *amqp.Channel) error {
+		if err := declareExchange(channel, exchange); err != nil {
+			return err
+		}
+		_, err := channel.QueueDeclare(exchange, true, false, false, false, amqp.Table{amqp.QueueTypeArg: string(b.config.QueueType)})
+		if err != nil {
+			return err
+		}
+		return channel.QueueBind(exchange, "", exchange, false, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("declare queue %q for dead letters: %w", exchange, err)
+	}
+	return nil
+}
+
+// declareQueue declares a queue, and puts up with one that exists with other
+// arguments, a changed limit of deliveries say: to change it somebody has to empty
+// and delete it, and no service should stand still for that. But one of another
+// type promises other things, and is refused.
+func (b *Broker) declareQueue(conn *amqp.Connection, queue string, arguments amqp.Table) error {
+	var differs string
+	for range len(arguments) + 8 { // each round takes over one argument of the queue's
+		err := onChannel(conn, func(channel *amqp.Channel) error {
+			_, err := channel.QueueDeclare(queue, true, false, false, false, arguments)
+			return err
+		})
+		var reason *amqp.Error
+		if err == nil && differs != "" {
+			b.noteDifference(queue, differs)
+		}
+		if err == nil || !errors.As(err, &reason) || reason.Code != amqp.PreconditionFailed {
+			return wrap(err, "declare queue %q", queue)
+		}
+		difference := inequivalent.FindStringSubmatch(reason.Reason)
+		if difference == nil {
+			return wrap(err, "declare queue %q", queue)
+		}
+		name, value, kind := difference[1], difference[2], difference[3]
+		if name == amqp.QueueTypeArg || name == "durable" {
+			return fmt.Errorf("declare queue %q: it exists, and is not of type %s: %w; set rabbitmq.queue_type to what it is, or delete it once it is empty", queue, b.config.QueueType, err)
+		}
+		if differs == "" {
+			differs = reason.Reason
+		}
+		if value == "" {
+			delete(arguments, name)
+		} else {
+			arguments[name] = argument(value, kind, arguments[name])
+		}
+	}
+	return fmt.Errorf("declare queue %q: it exists with other arguments: delete it once it is empty", queue)
+}
+
+// inequivalent reads the server's words about an argument, and what the queue has.
+var inequivalent = regexp.MustCompile(`inequivalent arg '([^']+)'.* current is (?:none|(?:the value )?'([^']*)'(?: of type '([^']*)')?)`)
+
+// argument is a value as the server wrote it. When it does not name the type, that
+// is the type of what it was sent.
+func argument(value, kind string, sent any) any {
+	if _, text := sent.(string); !text && kind != "longstr" {
+		if number, err := strconv.ParseInt(value, 10, 64); err == nil {
+			return number
+		}
+		if truth, err := strconv.ParseBool(value); err == nil {
+			return truth
+		}
+	}
+	return value
+}
+
+func (b *Broker) noteDifference(queue, reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known := b.different[queue]; known {
+		return
+	}
+	b.different[queue] = reason
+	b.config.Logger.Warn("queue exists with other arguments: using it as it is", "queue", queue, "reason", reason)
+}
+
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+// version is a server's.
+type version struct{ major, minor int }
+
+func serverVersion(conn *amqp.Connection) (v version) {
+	text, _ := conn.Properties["version"].(string)
+	_, _ = fmt.Sscanf(text, "%d.%d", &v.major, &v.minor) // zero, so oldest, when it does not say
+	return v
+}
+
+func (v version) atLeast(major, minor int) bool {
+	return v.major > major || v.major == major && v.minor >= minor
+}

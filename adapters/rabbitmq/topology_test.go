@@ -1,0 +1,219 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/rabbitmq"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/servers"
+)
+
+// A consumer of another program gives a message back more often than the queue
+// allows: the server dead-letters it, and it is a letter like any other.
+func TestDeliveryLimitOfTheQueue(t *testing.T) {
+	broker, topic := opened(t, nil), newTopic(t)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 3})
+	require.NoError(t, err)
+	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
+	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+	require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
+	channel := raw(t)
+	require.NoError(t, channel.Qos(1, 0, false))
+	deliveries, err := channel.Consume(topic+"_group", "", false, false, false, false, nil)
+	require.NoError(t, err)
+	for range 4 {
+		delivery := <-deliveries
+		require.NoError(t, delivery.Nack(false, true))
+	}
+	letter := receive(t, letters)
+	require.Equal(t, "poison", letter.Metadata.Get(dedup.MetaEventID))
+	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadReason), "delivery_limit")
+	require.Equal(t, topic, letter.Metadata.Get(dedup.MetaDeadTopic))
+	letter.Ack()
+	// Nobody read the letters when the queue was declared, so they are kept too.
+	require.Eventually(t, func() bool {
+		_, found, err := raw(t).Get(dedup.DeadLetterTopic(topic), true)
+		return err == nil && found
+	}, 10*time.Second, 20*time.Millisecond)
+}
+
+// A message whose consumers died is buried before it kills another.
+func TestBuriedOnArrival(t *testing.T) {
+	broker, topic := opened(t, nil), newTopic(t)
+	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+	limited := func(s *adapters.Subscription) { s.MaxDeliveries, s.DrainTimeout = 2, -1 }
+	for attempt := range 2 {
+		dying := opened(t, nil)
+		messages := subscribe(t, dying, topic, limited)
+		if attempt == 0 {
+			require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
+		}
+		require.Equal(t, attempt+1, adapters.DeliveryFrom(receive(t, messages).Context()).Attempt)
+		dying.Abandon()
+	}
+	messages := subscribe(t, broker, topic, limited)
+	letter := receive(t, letters)
+	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadReason), "handed out 2 times")
+	letter.Ack()
+	select {
+	case msg := <-messages:
+		require.Fail(t, "handed out again", "%v", msg)
+	default:
+	}
+}
+
+func TestQueueThatDiffers(t *testing.T) {
+	topic := newTopic(t)
+	classic := opened(t, func(c *rabbitmq.Config) { c.QueueType = rabbitmq.Classic })
+	subscribe(t, classic, topic, nil)
+	broker := opened(t, nil)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
+	require.NoError(t, err)
+	_, err = subscriber.Subscribe(t.Context(), topic)
+	require.ErrorContains(t, err, "not of type quorum")
+	require.ErrorContains(t, err, "rabbitmq.queue_type")
+
+	// Another limit is no reason to stand still.
+	topic = newTopic(t)
+	subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 3 })
+	messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 4 })
+	require.NotNil(t, messages)
+	findings := broker.Check(t.Context())
+	require.Len(t, findings, 1)
+	require.Equal(t, "rabbitmq-queue-differs", findings[0].Name)
+	require.Contains(t, findings[0].Problem, "x-delivery-limit")
+}
+
+// With one active consumer, keys stay in order across members, while one after
+// the other leaves.
+func TestSingleActiveConsumerKeepsOrder(t *testing.T) {
+	topic := newTopic(t)
+	single := func(c *rabbitmq.Config) { c.SingleActiveConsumer = true }
+	broker := opened(t, single)
+	require.True(t, broker.Capabilities().OrderAcrossConsumers)
+	const keys, each, members = 10, 60, 3
+	acked := make(chan *message.Message, keys*each)
+	subscribers := make([]message.Subscriber, members)
+	for i := range subscribers {
+		var err error
+		subscribers[i], err = opened(t, single).Subscriber(adapters.Subscription{Group: "group", Window: 30})
+		require.NoError(t, err)
+		messages, err := subscribers[i].Subscribe(t.Context(), topic)
+		require.NoError(t, err)
+		go func() {
+			for msg := range messages {
+				acked <- msg
+				msg.Ack()
+			}
+		}()
+	}
+	var batch []*message.Message
+	for i := range keys * each {
+		msg := newMessage(strconv.Itoa(i))
+		msg.Metadata.Set(dedup.MetaKey, fmt.Sprint("key-", i%keys))
+		batch = append(batch, msg)
+	}
+	require.NoError(t, broker.Publisher().Publish(topic, batch...))
+	last := map[string]int{}
+	for n := range keys * each {
+		if n > 0 && n%200 == 0 {
+			go func() { _ = subscribers[n/200-1].Close() }()
+		}
+		var msg *message.Message
+		select {
+		case msg = <-acked:
+		case <-time.After(20 * time.Second):
+			require.FailNow(t, "too few messages", "%d", n)
+		}
+		key := msg.Metadata.Get(dedup.MetaKey)
+		number, _ := strconv.Atoi(msg.Metadata.Get(dedup.MetaEventID))
+		require.GreaterOrEqual(t, number, last[key], key)
+		last[key] = number
+	}
+}
+
+func TestRefusedConnections(t *testing.T) {
+	const secret = "s3cr3t"
+	for name, test := range map[string]struct{ url, want string }{
+		"no url":         {"", "rabbitmq.url"},
+		"not a url":      {"amqp://user:" + secret + "@host:port:1/%zz", "not a valid URL"},
+		"nobody listens": {"amqp://user:" + secret + "@127.0.0.1:1/", "is the server up"},
+		"wrong password": {"amqp://user:" + secret + "@" + host(t) + "/", "check user and password"},
+		"no such vhost":  {withVHost(t, "nowhere"), "virtual host"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := rabbitmq.Open(context.Background(), rabbitmq.Config{URL: test.url, Logger: quiet})
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), secret)
+			require.NotContains(t, err.Error(), "hapax:hapax")
+		})
+	}
+}
+
+func TestCheckWarns(t *testing.T) {
+	broker := opened(t, func(c *rabbitmq.Config) {
+		c.DedupWindow, c.HandlerTimeout = time.Hour, time.Hour
+		c.QueueType = rabbitmq.Classic
+	})
+	names := map[string]bool{}
+	for _, finding := range broker.Check(t.Context()) {
+		names[finding.Name] = true
+		require.False(t, finding.Fatal)
+		require.NotEmpty(t, finding.Fix)
+	}
+	require.Equal(t, map[string]bool{"rabbitmq-window-too-short": true, "rabbitmq-handler-timeout": true, "rabbitmq-classic-queues": true}, names)
+}
+
+func host(t *testing.T) string { return servers.Require(t, servers.RabbitMQ).Hosts[0] }
+
+func withVHost(t *testing.T, name string) string {
+	return strings.TrimSuffix(servers.Require(t, servers.RabbitMQ).URL, "/") + "/" + name
+}
+
+// One poisonous message does not take those with it that its consumer was only
+// sent ahead.
+func TestPoisonDiesAlone(t *testing.T) {
+	broker, topic := opened(t, nil), newTopic(t)
+	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+	limited := func(s *adapters.Subscription) { s.MaxDeliveries, s.DrainTimeout = 6, -1 }
+	const innocents = 40
+	seen := map[string]bool{}
+	for deaths := 0; len(seen) < innocents; deaths++ {
+		require.Less(t, deaths, 50)
+		dying := opened(t, nil)
+		messages := subscribe(t, dying, topic, limited)
+		if deaths == 0 {
+			batch := []*message.Message{newMessage("poison")}
+			for i := range innocents {
+				batch = append(batch, newMessage(fmt.Sprint(i)))
+			}
+			require.NoError(t, broker.Publisher().Publish(topic, batch...))
+		}
+		for dead := false; !dead && len(seen) < innocents; {
+			msg := receive(t, messages)
+			if dead = msg.UUID == "uuid-poison"; dead {
+				dying.Abandon()
+				continue
+			}
+			seen[msg.UUID] = true
+			msg.Ack()
+		}
+	}
+	letter := receive(t, letters)
+	require.Equal(t, "uuid-poison", letter.UUID)
+	letter.Ack()
+	select {
+	case msg := <-letters:
+		require.Fail(t, "another letter", "%v", msg)
+	case <-time.After(200 * time.Millisecond):
+	}
+}

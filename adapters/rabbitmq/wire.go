@@ -1,0 +1,136 @@
+package rabbitmq
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	wmamqp "github.com/ThreeDotsLabs/watermill-amqp/v2/pkg/amqp"
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// wire is the official adapter's format: metadata and UUID as string headers,
+// the payload as body, persistent.
+var wire wmamqp.DefaultMarshaler
+
+// maxHeaders bounds the metadata. All headers travel in one frame, of 128 KiB as
+// both sides negotiate it.
+const maxHeaders = 120 << 10
+
+// encode checks a message and turns it into a publishing.
+func (b *Broker) encode(topic string, msg *message.Message, now time.Time) (amqp.Publishing, error) {
+	if len(msg.Payload) > b.config.MaxPayload {
+		return amqp.Publishing{}, fmt.Errorf("%w: the payload of message %s to %q has %d bytes, the limit is %d: send a reference to the data, or raise the limit here and in the server (max_message_size)",
+			dedup.ErrBadOutput, msg.UUID, topic, len(msg.Payload), b.config.MaxPayload)
+	}
+	size := len(msg.UUID)
+	for name, value := range msg.Metadata {
+		if len(name) > maxName {
+			return amqp.Publishing{}, fmt.Errorf("%w: message %s to %q has a metadata name of %d bytes, AMQP allows %d: shorten %.40q…",
+				dedup.ErrBadOutput, msg.UUID, topic, len(name), maxName, name)
+		}
+		size += len(name) + len(value) + 6
+	}
+	if size > maxHeaders {
+		return amqp.Publishing{}, fmt.Errorf("%w: the metadata of message %s to %q has %d bytes, AMQP headers have room for %d: move data to the payload",
+			dedup.ErrBadOutput, msg.UUID, topic, size, maxHeaders)
+	}
+	publishing, err := wire.Marshal(msg)
+	if err != nil {
+		return publishing, fmt.Errorf("%w: encode message %s to %q: %w", dedup.ErrBadOutput, msg.UUID, topic, err)
+	}
+	if msg.Metadata.Get(dedup.MetaPublishedAt) == "" {
+		publishing.Headers[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
+	}
+	delete(publishing.Headers, dedup.MetaBrokerID) // it is the property
+	publishing.MessageId = messageID(msg)
+	return publishing, nil
+}
+
+// messageID is the message-id property: the event ID, so that consumers that know
+// nothing of Hapax find it too. An ID of more than 255 bytes does not fit; its
+// hash, as stable, takes its place. There is none for a message that has only a
+// UUID: a producer that draws a new one on every retry would mark each retry as
+// an event of its own, in a field that counts for more than the UUID does.
+func messageID(msg *message.Message) string {
+	id, _, err := dedup.Identity{IgnoreUUID: true}.Find(msg)
+	switch {
+	case err != nil:
+		return ""
+	case len(id) > maxName:
+		sum := sha256.Sum256([]byte(id))
+		return hex.EncodeToString(sum[:])
+	}
+	return id
+}
+
+// decode turns a delivery into a message with a payload of its own. Headers of
+// other programs need not be strings; they are written out as text. What a
+// message lacks, identity and codec find missing, and dead-letter it with the
+// reason.
+func decode(delivery *amqp.Delivery) *message.Message {
+	uuid, _ := delivery.Headers[wmamqp.DefaultMessageUUIDHeaderKey].(string)
+	msg := message.NewMessage(uuid, slices.Clone(delivery.Body))
+	msg.Metadata = make(message.Metadata, len(delivery.Headers)+1)
+	for name, value := range delivery.Headers {
+		switch value := value.(type) {
+		case string:
+			if name != wmamqp.DefaultMessageUUIDHeaderKey {
+				msg.Metadata[name] = value
+			}
+		default:
+			if name != headerDeliveryCount && name != headerDeath {
+				msg.Metadata[name] = fmt.Sprint(value)
+			}
+		}
+	}
+	if delivery.MessageId != "" {
+		msg.Metadata[dedup.MetaBrokerID] = delivery.MessageId
+	}
+	describeDeath(msg, delivery.Headers)
+	return msg
+}
+
+// Headers that the server sets.
+const (
+	headerDeliveryCount = "x-delivery-count" // times returned to a quorum queue
+	headerDeath         = "x-death"          // a list of tables, the latest first
+)
+
+// returned is how often the message was delivered before and came back. Classic
+// queues know only that it was.
+func returned(delivery *amqp.Delivery) int {
+	switch count := delivery.Headers[headerDeliveryCount].(type) {
+	case int64:
+		return int(count)
+	case int32:
+		return int(count)
+	}
+	if delivery.Redelivered {
+		return 1
+	}
+	return 0
+}
+
+// describeDeath gives a message that the server has dead-lettered the metadata of
+// a dead letter.
+func describeDeath(msg *message.Message, headers amqp.Table) {
+	deaths, _ := headers[headerDeath].([]any)
+	if len(deaths) == 0 || msg.Metadata.Get(dedup.MetaDeadReason) != "" {
+		return
+	}
+	death, _ := deaths[0].(amqp.Table)
+	reason, _ := death["reason"].(string)
+	queue, _ := death["queue"].(string)
+	topic, _ := death["exchange"].(string)
+	count, _ := death["count"].(int64)
+	msg.Metadata[dedup.MetaDeadReason] = fmt.Sprintf("rabbitmq moved it from queue %s: %s", queue, reason)
+	msg.Metadata[dedup.MetaDeadTopic] = topic
+	msg.Metadata[dedup.MetaDeadAttempts] = strconv.FormatInt(count, 10)
+}

@@ -1,0 +1,60 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// newClient connects. The client never repeats a command by itself: a repeated
+// XREADGROUP whose first answer was lost leaves entries pending that nobody has
+// seen, and a repeated publish is a copy. Who sends a command knows what to do.
+func newClient(c Config) redis.UniversalClient {
+	switch c.Mode {
+	case Cluster:
+		return redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: c.Addresses, Username: c.Username, Password: c.Password, TLSConfig: c.TLS, Protocol: 2,
+			MaxRetries: -1, MaxRedirects: 8, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
+			PoolSize: poolSize, MaxIdleConns: idleConnections, ContextTimeoutEnabled: true, DisableIdentity: true,
+		})
+	case Sentinel:
+		return redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: c.MasterName, SentinelAddrs: c.Addresses, Username: c.Username, Password: c.Password, DB: c.DB, TLSConfig: c.TLS,
+			Protocol: 2, MaxRetries: -1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
+			PoolSize: poolSize, MaxIdleConns: idleConnections, ContextTimeoutEnabled: true, DisableIdentity: true,
+		})
+	default:
+		return redis.NewClient(&redis.Options{
+			Addr: c.Addresses[0], Username: c.Username, Password: c.Password, DB: c.DB, TLSConfig: c.TLS,
+			Protocol: 2, MaxRetries: -1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
+			PoolSize: poolSize, MaxIdleConns: idleConnections, ContextTimeoutEnabled: true, DisableIdentity: true,
+		})
+	}
+}
+
+const (
+	// poolSize is the most connections of a broker. Every subscription holds one
+	// while it waits for messages, so it must not be reached.
+	poolSize        = 10_000
+	idleConnections = 16
+)
+
+// explain adds to a connection error what the user can do about it.
+func explain(ctx context.Context, c Config, err error) error {
+	if err == nil {
+		return nil
+	}
+	where := fmt.Sprintf("redis (%s) at %v", c.Mode, c.Addresses)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "WRONGPASS"):
+		return fmt.Errorf("log in to %s as %q: %w: check redis.username and redis.password", where, c.Username, err)
+	case redis.HasErrorPrefix(err, "NOPERM"):
+		return fmt.Errorf("use %s as %q: %w: the user needs +@stream +@scripting +@connection and the data commands of the package documentation, on ~*", where, c.Username, err)
+	default:
+		return fmt.Errorf("connect to %s: %w: check that the server runs there, and redis.mode, redis.addresses and redis.tls", where, err)
+	}
+}

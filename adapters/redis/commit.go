@@ -1,0 +1,216 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/failpoint"
+)
+
+// unit is what commits together, or not at all: marks, outputs and the
+// acknowledgement of entries.
+type unit struct {
+	set     marks.Set
+	marks   []mark
+	outputs []encoded
+	entries []entry
+	// done is called once, with the outcome: nil, one of dedup's errors, or
+	// another, after which nobody knows whether it was committed.
+	done func(error)
+}
+
+// entry is one to acknowledge, and the lane it was put into, if it has one.
+type entry struct{ id, lane string }
+
+type mark struct {
+	id     dedup.ID
+	digest []byte
+	token  string // of a pessimistic claim
+}
+
+const (
+	// commitBatch is the most units of one script call, and commitBytes about how
+	// much they may carry: the server does nothing else meanwhile.
+	commitBatch = 256
+	commitBytes = 4 << 20
+)
+
+// Results of the commit script.
+const (
+	committed = iota
+	duplicate
+	conflicting
+	lost
+)
+
+// settle brings a unit into the next call. Order among units that are in the queue
+// together is kept; lanes see to it that units of one lane never are.
+func (c *consumer) settle(u *unit, m *membership) {
+	if u.done == nil {
+		u.done = func(error) {}
+	}
+	m.units.add(u)
+}
+
+// await brings a unit in and waits for its outcome.
+func (c *consumer) await(u *unit, m *membership) error {
+	outcome := make(chan error, 1)
+	u.done = func(err error) { outcome <- err }
+	m.units.add(u)
+	return <-outcome
+}
+
+// commit runs a batch of units.
+func (m *membership) commit(units []*unit) {
+	ctx, cancel := context.WithTimeout(context.Background(), m.consumer.broker.config.Timeout)
+	defer cancel()
+	if m.consumer.broker.config.Mode == Cluster {
+		units = m.publishAhead(ctx, units)
+	}
+	for len(units) > 0 {
+		call := m.newCall()
+		rest := units[:0:0]
+		for _, u := range units {
+			if !call.add(u) {
+				rest = append(rest, u)
+			}
+		}
+		call.run(ctx)
+		units = rest
+	}
+}
+
+// call is one call of the commit script.
+type call struct {
+	member  *membership
+	set     marks.Set
+	units   []*unit
+	keys    []string
+	streams map[string]int // index in keys, from 1
+	args    []any
+	bytes   int
+}
+
+const unitArgs = 6 // arguments before the first unit
+
+func (m *membership) newCall() *call {
+	return &call{member: m, streams: map[string]int{}, args: make([]any, unitArgs, unitArgs+12*commitBatch), keys: make([]string, 5, 8)}
+}
+
+// add puts a unit into the call; false when it must go into another: the call is
+// full, or has marks of another window.
+func (c *call) add(u *unit) bool {
+	if c.bytes > commitBytes || len(u.marks) > 0 && c.set.Key != "" && c.set != u.set {
+		return false
+	}
+	c.units = append(c.units, u)
+	if len(u.marks) > 0 {
+		c.set = u.set
+	}
+	c.args = append(c.args, len(u.marks))
+	for _, mark := range u.marks {
+		c.args = append(c.args, mark.id[:], mark.digest, mark.token)
+	}
+	c.args = append(c.args, len(u.outputs))
+	for _, output := range u.outputs {
+		index := c.streams[output.topic]
+		if index == 0 {
+			c.keys = append(c.keys, output.topic)
+			index = len(c.keys)
+			c.streams[output.topic] = index
+		}
+		c.args = append(c.args, index, output.uuid, output.metadata, output.body)
+		c.bytes += len(output.metadata) + len(output.body)
+	}
+	c.args = append(c.args, len(u.entries))
+	for _, entry := range u.entries {
+		c.args = append(c.args, entry.id, entry.lane)
+	}
+	return true
+}
+
+func (c *call) run(ctx context.Context) {
+	m, consumer, config := c.member, c.member.consumer, &c.member.consumer.broker.config
+	slice := int64(0)
+	c.keys[0], c.keys[1], c.keys[2] = consumer.keys.members, consumer.topic, consumer.keys.members
+	c.keys[3], c.keys[4] = consumer.broker.leasesPrefix(consumer.topic), consumer.keys.lanes
+	if c.set.Key != "" {
+		c.keys[2], slice = c.set.Key, c.set.SliceLength()
+	}
+	copy(c.args, []any{m.name, consumer.subscription.Group, slice, 0, flag(config.DeleteAcknowledged), len(c.units)})
+	results, err := commitScript.Run(ctx, consumer.broker.client, c.keys, c.args...).Slice()
+	if err == nil && len(results) != len(c.units) {
+		err = fmt.Errorf("the script answered %d of %d units", len(results), len(c.units))
+	}
+	for i, u := range c.units {
+		if err != nil {
+			u.done(fmt.Errorf("commit on redis: %w", err))
+			continue
+		}
+		u.done(outcome(results[i]))
+	}
+}
+
+func outcome(result any) error {
+	switch result := result.(type) {
+	case int64:
+		switch result {
+		case committed:
+			return nil
+		case duplicate:
+			return dedup.ErrLostRace
+		case conflicting:
+			return dedup.ErrConflict
+		case lost:
+			return dedup.ErrLeaseLost
+		}
+	case string:
+		return errors.New("publish to stream " + result)
+	}
+	return fmt.Errorf("the script answered %v", result)
+}
+
+// publishAhead, in a cluster, publishes the outputs that live on another node than
+// the input: no script reaches both. Their IDs are derived (I7), so what is
+// published again after a crash is seen to be a copy. The units whose outputs did
+// not get through are finished; the rest is returned.
+func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*unit) {
+	var ahead []encoded
+	var with []*unit
+	for _, u := range units {
+		var here []encoded
+		before := len(ahead)
+		for _, output := range u.outputs {
+			if hashTag(output.topic) == hashTag(m.consumer.topic) {
+				here = append(here, output)
+			} else {
+				ahead = append(ahead, output)
+			}
+		}
+		if u.outputs = here; len(ahead) > before {
+			with = append(with, u)
+		} else {
+			rest = append(rest, u)
+		}
+	}
+	if len(with) == 0 {
+		return rest
+	}
+	err := failpoint.Hit(failpoint.BeforePublish)
+	if err == nil {
+		err = m.consumer.broker.append(ctx, ahead)
+	}
+	if err == nil {
+		err = failpoint.Hit(failpoint.AfterPublish)
+	}
+	if err == nil {
+		return units
+	}
+	for _, u := range with {
+		u.done(fmt.Errorf("publish outputs: %w", err))
+	}
+	return rest
+}

@@ -1,0 +1,4 @@
+package redis
+
+// Freeze stops heartbeats, as a long pause of the process would, and leaving.
+func (b *Broker) Freeze() { b.frozen.Store(true) }

@@ -1,0 +1,168 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
+	"github.com/hapax-go/hapax/dedup"
+)
+
+//go:embed claim.lua
+var claimSource string
+
+//go:embed change.lua
+var changeSource string
+
+var (
+	claimScript  = redis.NewScript(marks.Lua + claimSource)
+	changeScript = redis.NewScript(marks.Lua + changeSource)
+)
+
+// Config configures a Ledger.
+type Config struct {
+	// Window is how long marks last. Default 7 days. A mark may last an eighth of
+	// it longer.
+	Window time.Duration
+	// Prefix begins the ledger's keys, so that several can share a server. Default
+	// "hapax:ledger".
+	Prefix string
+	// Clock, for tests, is added to the server's clock.
+	Clock func() time.Duration
+}
+
+// Ledger is a dedup.Ledger on Redis. All methods are safe for concurrent use. Put
+// dedup/ledger/coalesce in front of it, so that concurrent handlers share calls.
+type Ledger struct {
+	client redis.UniversalClient
+	config Config
+	shards int
+}
+
+var _ dedup.Ledger = (*Ledger)(nil)
+
+// New returns a ledger over a client that stays the caller's. The server should be
+// persistent and evict nothing; the redis adapter's Check tells.
+func New(client redis.UniversalClient, config Config) (*Ledger, error) {
+	if config.Window == 0 {
+		config.Window = 7 * 24 * time.Hour
+	}
+	if config.Window < 0 {
+		return nil, fmt.Errorf("configure redis ledger: window is %s, expected more than zero", config.Window)
+	}
+	if config.Prefix == "" {
+		config.Prefix = "hapax:ledger"
+	}
+	if config.Clock == nil {
+		config.Clock = func() time.Duration { return 0 }
+	}
+	l := &Ledger{client: client, config: config, shards: 1}
+	if _, cluster := client.(*redis.ClusterClient); cluster {
+		l.shards = clusterShards // they spread over the nodes
+	}
+	return l, nil
+}
+
+// clusterShards divide the IDs in a cluster; it must not change.
+const clusterShards = 64
+
+// Claim implements dedup.Ledger.
+func (l *Ledger) Claim(ctx context.Context, lease time.Duration, entries []*dedup.Entry) error {
+	return l.each(entries, func(shard int, entries []*dedup.Entry) error {
+		set := l.shard(shard)
+		args := []any{set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), l.config.Window.Milliseconds()}
+		for _, entry := range entries {
+			args = append(args, entry.ID[:], token(entry), marks.Tag(entry.Digest), entry.Digest[:])
+		}
+		verdicts, err := l.run(ctx, claimScript, set, args, len(entries))
+		for i := range verdicts {
+			entries[i].Verdict = dedup.Verdict(verdicts[i])
+		}
+		return wrap("claim", err)
+	})
+}
+
+// Renew implements dedup.Ledger.
+func (l *Ledger) Renew(ctx context.Context, lease time.Duration, entries []*dedup.Entry) error {
+	return wrap("renew", l.change(ctx, "renew", lease, entries))
+}
+
+// Complete implements dedup.Ledger.
+func (l *Ledger) Complete(ctx context.Context, entries []*dedup.Entry) error {
+	return wrap("complete", l.change(ctx, "complete", 0, entries))
+}
+
+// Release implements dedup.Ledger.
+func (l *Ledger) Release(ctx context.Context, entries []*dedup.Entry) error {
+	copies := make([]*dedup.Entry, len(entries)) // releasing says nothing of Lost
+	for i, entry := range entries {
+		copied := *entry
+		copies[i] = &copied
+	}
+	return wrap("release", l.change(ctx, "release", 0, copies))
+}
+
+// Close implements dedup.Ledger. The client stays open.
+func (l *Ledger) Close() error { return nil }
+
+func (l *Ledger) change(ctx context.Context, what string, lease time.Duration, entries []*dedup.Entry) error {
+	return l.each(entries, func(shard int, entries []*dedup.Entry) error {
+		set := l.shard(shard)
+		args := []any{set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), l.config.Window.Milliseconds(), what}
+		for _, entry := range entries {
+			args = append(args, entry.ID[:], token(entry), marks.Tag(entry.Digest))
+		}
+		lost, err := l.run(ctx, changeScript, set, args, len(entries))
+		for i := range lost {
+			entries[i].Lost = lost[i] == 1
+		}
+		return err
+	})
+}
+
+func (l *Ledger) run(ctx context.Context, script *redis.Script, set marks.Set, args []any, want int) ([]int64, error) {
+	results, err := script.Run(ctx, l.client, []string{set.Key}, args...).Int64Slice()
+	if err == nil && len(results) != want {
+		return nil, fmt.Errorf("the script answered %d of %d entries", len(results), want)
+	}
+	return results, err
+}
+
+// each runs a call for each shard; with one shard, for all entries at once.
+func (l *Ledger) each(entries []*dedup.Entry, call func(int, []*dedup.Entry) error) error {
+	if l.shards == 1 {
+		return call(0, entries)
+	}
+	byShard := map[int][]*dedup.Entry{}
+	for _, entry := range entries {
+		shard := int(entry.ID[15]) % l.shards
+		byShard[shard] = append(byShard[shard], entry)
+	}
+	var failure error
+	for shard, some := range byShard {
+		failure = errors.Join(failure, call(shard, some))
+	}
+	return failure
+}
+
+func (l *Ledger) shard(shard int) marks.Set {
+	if l.shards == 1 {
+		return marks.NewSet(l.config.Prefix, l.config.Window)
+	}
+	return marks.NewSet(fmt.Sprintf("%s:{%d}", l.config.Prefix, shard), l.config.Window)
+}
+
+func token(entry *dedup.Entry) []byte { return binary.BigEndian.AppendUint64(nil, entry.Token) }
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s on redis ledger: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,37 @@
+-- Looks IDs up, and under pessimistic claims leases those that are fresh.
+--
+-- KEYS: members, marks, leases' prefix
+-- ARGV: consumer, slice length, clock skew, TTL of a lease in ms,
+--       then for each ID: ID, digest tag, token or ''
+-- Returns for each ID: 1 fresh, 2 duplicate, 3 in flight, 4 conflict.
+--
+-- A lease has no deadline of its own: it stands as long as its consumer does, whose
+-- heartbeat so keeps all its leases. The TTL only bounds how long the lease of a
+-- consumer that nobody followed is kept.
+openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]))
+dirty = false -- reading creates nothing
+local consumer = ARGV[1]
+local results = {}
+for i = 5, #ARGV, 3 do
+  local id, digest, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local mark = find(id)
+  local verdict = 1
+  if mark then
+    verdict = sameContent(mark, digest) and 2 or 4
+  elseif token ~= '' then
+    local lease = redis.call('GET', KEYS[3] .. id)
+    if lease and string.sub(lease, 1, 8) ~= token then
+      local other = string.sub(lease, 9, 10)
+      local owner = string.sub(lease, 11)
+      local deadline = redis.call('ZSCORE', KEYS[1], owner)
+      if deadline and tonumber(deadline) > now then
+        if other ~= digest and other ~= '\0\0' and digest ~= '\0\0' then verdict = 4 else verdict = 3 end
+      end
+    end
+    if verdict == 1 then
+      redis.call('SET', KEYS[3] .. id, token .. digest .. consumer, 'PX', ARGV[4])
+    end
+  end
+  results[#results + 1] = verdict
+end
+return results

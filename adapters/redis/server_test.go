@@ -1,0 +1,64 @@
+package redis_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/internal/servers"
+)
+
+// server is a Redis of a test's own, which it may stop, and configure as it likes.
+type server struct {
+	address string
+	args    []string
+	process *exec.Cmd
+}
+
+func startServer(t *testing.T, args ...string) *server {
+	t.Helper()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		if servers.RequireReal() {
+			t.Fatal("REQUIRE_REAL=1: redis-server is not installed")
+		}
+		t.Skip("not run: redis-server is not installed, and the test needs a server of its own")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	_, port, _ := net.SplitHostPort(address)
+	require.NoError(t, listener.Close())
+	s := &server{address: address, args: append([]string{program, "--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--daemonize", "no"}, args...)}
+	s.start(t)
+	t.Cleanup(func() { s.stop(t, os.Kill) })
+	return s
+}
+
+func (s *server) start(t *testing.T) {
+	t.Helper()
+	s.process = exec.Command(s.args[0], s.args[1:]...)
+	require.NoError(t, s.process.Start())
+	client := goredis.NewClient(&goredis.Options{Addr: s.address, MaxRetries: -1})
+	defer client.Close()
+	require.Eventually(t, func() bool {
+		err := client.Ping(context.Background()).Err()
+		return err == nil || goredis.HasErrorPrefix(err, "NOAUTH")
+	}, 20*time.Second, 10*time.Millisecond, "no answer from %s", fmt.Sprint(s.args))
+}
+
+func (s *server) stop(t *testing.T, signal os.Signal) {
+	t.Helper()
+	if s.process != nil {
+		require.NoError(t, s.process.Process.Signal(signal))
+		_ = s.process.Wait()
+		s.process = nil
+	}
+}

@@ -1,0 +1,160 @@
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/failpoint"
+)
+
+// strategy is "xack" of the rules table, for one scope. An optimistic claim is a
+// look at the marks, and the commit decides; a pessimistic one is a lease that
+// stands as long as its consumer does.
+type strategy struct {
+	broker  *Broker
+	options adapters.StrategyOptions
+}
+
+// Strategy implements adapters.Broker.
+func (b *Broker) Strategy(name string, options adapters.StrategyOptions) (dedup.Strategy, error) {
+	if name != dedup.StrategyXAck {
+		return nil, fmt.Errorf("strategy %q of broker %s: %w", name, Name, adapters.ErrNoStrategy)
+	}
+	if options.Window <= 0 {
+		options.Window = 7 * 24 * time.Hour
+	}
+	if options.Claim == "" {
+		options.Claim = dedup.Optimistic
+	}
+	return &strategy{broker: b, options: options}, nil
+}
+
+func foreign(step string, event *dedup.Event) error {
+	return fmt.Errorf("%s event %q: the message did not come from a subscriber of this broker, or its context was replaced", step, event.EventID)
+}
+
+// Claim implements dedup.Strategy. Killed during an optimistic one: it only reads.
+func (s *strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Claim, error) {
+	first := deliveryFrom(events[0].Message.Context())
+	if first == nil {
+		return nil, foreign("claim", events[0])
+	}
+	q := &query{set: s.broker.marks(first.topic(), s.options.Window), verdicts: make(chan error, 1)}
+	for _, event := range events {
+		d := deliveryFrom(event.Message.Context())
+		if d == nil || d.member != first.member {
+			return nil, foreign("claim", event)
+		}
+		look := lookup{event: event, mark: mark{id: event.ID, digest: marks.Tag(event.Digest)}}
+		if s.options.Claim == dedup.Pessimistic {
+			// The delivery's own: the retry of a claim whose answer was lost finds its
+			// own lease, which stands as long as this consumer does.
+			event.Token = d.token
+			look.token = string(binary.BigEndian.AppendUint64(nil, event.Token))
+		}
+		q.lookups = append(q.lookups, look)
+	}
+	if err := first.member.ask(ctx, q); err != nil {
+		return nil, err
+	}
+	c := &claim{strategy: s, member: first.member, unit: unit{set: q.set}}
+	for _, look := range q.lookups {
+		if look.event.Verdict == dedup.Fresh {
+			c.deliveries = append(c.deliveries, deliveryFrom(look.event.Message.Context()))
+			c.unit.marks = append(c.unit.marks, look.mark)
+		}
+	}
+	if len(c.deliveries) == 0 {
+		return nil, nil
+	}
+	return c, nil
+}
+
+// DeadLetter implements dedup.Strategy: the letter is appended and the entry
+// acknowledged in one step.
+func (s *strategy) DeadLetter(_ context.Context, event *dedup.Event, letter dedup.Output) error {
+	d := deliveryFrom(event.Message.Context())
+	if d == nil {
+		return foreign("dead-letter", event)
+	}
+	output, err := s.broker.encode(letter.Topic, letter.Message, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := d.member.consumer.await(&unit{outputs: []encoded{output}, entries: []entry{d.own()}}, d.member); err != nil {
+		d.fence(err)
+		return fmt.Errorf("dead-letter to %q: %w", letter.Topic, err)
+	}
+	d.settled.Store(true)
+	return nil
+}
+
+// claim is the right to process the fresh events of one Strategy.Claim.
+type claim struct {
+	strategy   *strategy
+	member     *membership
+	deliveries []*delivery
+	unit       unit
+}
+
+// Context implements dedup.Claim: the delivery's own context ends when the
+// consumer's lease is lost.
+func (c *claim) Context(ctx context.Context) context.Context { return ctx }
+
+// Commit implements dedup.Claim. Everything is one step of the server: killed
+// before it, nothing happened and the entry is taken over; killed after, the entry
+// is gone and no copy gets past the mark. When the answer is lost, the message
+// comes again, and the mark says whether it had been committed.
+func (c *claim) Commit(_ context.Context, outputs []dedup.Output) error {
+	now := time.Now()
+	for _, output := range outputs {
+		encoded, err := c.strategy.broker.encode(output.Topic, output.Message, now)
+		if err != nil {
+			return err
+		}
+		c.unit.outputs = append(c.unit.outputs, encoded)
+	}
+	for _, d := range c.deliveries {
+		c.unit.entries = append(c.unit.entries, d.own())
+	}
+	if err := failpoint.Hit(failpoint.BeforeMark); err != nil {
+		return err
+	}
+	if err := c.member.consumer.await(&c.unit, c.member); err != nil {
+		if len(c.deliveries) > 1 && errors.Is(err, dedup.ErrLostRace) {
+			// Of several events some may still be fresh: they come again, singly.
+			return fmt.Errorf("commit a batch of %d: %s", len(c.deliveries), err)
+		}
+		for _, d := range c.deliveries {
+			d.fence(err)
+		}
+		return err
+	}
+	for _, d := range c.deliveries {
+		d.settled.Store(true)
+	}
+	return failpoint.Hit(failpoint.AfterMark)
+}
+
+// Release implements dedup.Claim. An optimistic claim holds nothing.
+func (c *claim) Release(ctx context.Context) {
+	if c.strategy.options.Claim != dedup.Pessimistic {
+		return
+	}
+	args := make([]any, 0, 2*len(c.unit.marks))
+	for _, mark := range c.unit.marks {
+		args = append(args, mark.id[:], mark.token)
+	}
+	keys := []string{c.strategy.broker.leasesPrefix(c.member.consumer.topic)}
+	if err := releaseScript.Run(ctx, c.strategy.broker.client, keys, args...).Err(); err != nil {
+		c.strategy.broker.config.Logger.Warn("release claim: others wait until this consumer's lease is over", "error", err)
+	}
+}
+
+func (d *delivery) topic() string { return d.member.consumer.topic }

@@ -1,0 +1,102 @@
+package sqs
+
+import "sync"
+
+// batchLimit is the most entries that SQS takes in one request.
+const batchLimit = 10
+
+// batcher joins what concurrent callers bring into batches. There is no timer: a
+// lone item leaves at once, and while requests are under way the next batch
+// gathers. Further requests start beside them only for full batches.
+type batcher[T any] struct {
+	// run deals with a batch for good, retries included.
+	run func([]T)
+	// parallel bounds the batches that run at once.
+	parallel int
+	// weigh and capacity bound a batch's weight; nil: no bound.
+	weigh    func(T) int
+	capacity int
+	// exclusive names what no two items may share while one of them is under
+	// way; nil, or "" for an item: nothing.
+	exclusive func(T) string
+
+	mu      sync.Mutex
+	queue   []T
+	waiting map[string][]T // behind an item of the same name that is queued or running
+	running int
+}
+
+func (b *batcher[T]) add(items ...T) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, item := range items {
+		if name := b.name(item); name != "" {
+			if behind, busy := b.waiting[name]; busy {
+				b.waiting[name] = append(behind, item)
+				continue
+			}
+			if b.waiting == nil {
+				b.waiting = map[string][]T{}
+			}
+			b.waiting[name] = nil
+		}
+		b.queue = append(b.queue, item)
+	}
+	b.start()
+}
+
+func (b *batcher[T]) name(item T) string {
+	if b.exclusive == nil {
+		return ""
+	}
+	return b.exclusive(item)
+}
+
+// start begins as many batches as are due. b.mu is held.
+func (b *batcher[T]) start() {
+	for b.running < b.parallel && len(b.queue) > 0 {
+		n, full := b.fit()
+		if b.running > 0 && !full {
+			return
+		}
+		batch := b.queue[:n:n]
+		b.queue = b.queue[n:]
+		b.running++
+		go b.work(batch)
+	}
+}
+
+// fit returns how many of the queue make the next batch, and whether no further
+// one could join it.
+func (b *batcher[T]) fit() (n int, full bool) {
+	if b.weigh == nil {
+		return min(len(b.queue), batchLimit), len(b.queue) >= batchLimit
+	}
+	for weight := 0; n < min(len(b.queue), batchLimit); n++ {
+		weight += b.weigh(b.queue[n])
+		if weight > b.capacity && n > 0 {
+			return n, true
+		}
+	}
+	return n, n == batchLimit
+}
+
+func (b *batcher[T]) work(batch []T) {
+	b.run(batch)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running--
+	for _, item := range batch {
+		name := b.name(item)
+		if name == "" {
+			continue
+		}
+		if behind := b.waiting[name]; len(behind) > 0 {
+			b.queue = append(b.queue, behind[0])
+			b.waiting[name] = behind[1:]
+		} else {
+			delete(b.waiting, name)
+		}
+	}
+	b.start()
+}

@@ -1,0 +1,238 @@
+package sqs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/sqs"
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// middleware stands between the SDK and the server. What it is asked to let fail
+// does not reach the server.
+type middleware struct {
+	http.RoundTripper
+	// fail says whether an entry of a batch fails, and how; nil: none does.
+	fail func(operation string, entry map[string]any) *failure
+	// change changes an entry that passes; nil: nothing.
+	change func(operation string, entry map[string]any)
+}
+
+type failure struct {
+	ID          string `json:"Id"`
+	Code        string
+	Message     string
+	SenderFault bool
+}
+
+func newMiddleware(t *testing.T) *middleware {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	t.Cleanup(transport.CloseIdleConnections)
+	return &middleware{RoundTripper: transport}
+}
+
+// Do implements aws.HTTPClient.
+func (m *middleware) Do(request *http.Request) (*http.Response, error) {
+	_, operation, _ := strings.Cut(request.Header.Get("X-Amz-Target"), ".")
+	if !strings.HasSuffix(operation, "Batch") {
+		return m.RoundTrip(request)
+	}
+	var input map[string]any
+	if err := json.NewDecoder(request.Body).Decode(&input); err != nil {
+		return nil, err
+	}
+	var passed []any
+	failed := []*failure{}
+	for _, entry := range input["Entries"].([]any) {
+		entry := entry.(map[string]any)
+		if m.fail != nil {
+			if f := m.fail(operation, entry); f != nil {
+				f.ID = entry["Id"].(string)
+				failed = append(failed, f)
+				continue
+			}
+		}
+		if m.change != nil {
+			m.change(operation, entry)
+		}
+		passed = append(passed, entry)
+	}
+	output := map[string]any{"Successful": []any{}}
+	response := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, Request: request}
+	if len(passed) > 0 {
+		input["Entries"] = passed
+		body, err := json.Marshal(input)
+		if err != nil {
+			return nil, err
+		}
+		request = request.Clone(request.Context())
+		request.Body, request.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		if response, err = m.RoundTrip(request); err != nil {
+			return nil, err
+		}
+		if response.StatusCode != http.StatusOK {
+			return response, nil
+		}
+		defer response.Body.Close()
+		if err := json.NewDecoder(response.Body).Decode(&output); err != nil {
+			return nil, err
+		}
+	}
+	output["Failed"] = failed
+	body, err := json.Marshal(output)
+	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return response, err
+}
+
+func events(n int) []*message.Message {
+	messages := make([]*message.Message, n)
+	for i := range messages {
+		messages[i] = event(fmt.Sprint("event-", i), fmt.Sprint("key-", i%3))
+	}
+	return messages
+}
+
+func event(id, key string) *message.Message {
+	msg := message.NewMessage(id, message.Payload(id))
+	msg.Metadata = message.Metadata{dedup.MetaEventID: id, dedup.MetaKey: key}
+	return msg
+}
+
+// collect acks messages until n have come and for a moment no more do, and returns
+// their event IDs by key, in order of arrival.
+func collect(t *testing.T, broker *sqs.Broker, topic string, n int) map[string][]string {
+	t.Helper()
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	byKey := map[string][]string{}
+	for total := 0; ; total++ {
+		patience := 30 * time.Second
+		if total >= n {
+			patience = 4 * time.Second // longer than the visibility timeout
+		}
+		select {
+		case msg := <-messages:
+			key := msg.Metadata.Get(dedup.MetaKey)
+			byKey[key] = append(byKey[key], msg.Metadata.Get(dedup.MetaEventID))
+			msg.Ack()
+			continue
+		case <-time.After(patience):
+		}
+		require.Equal(t, n, total, "messages")
+		require.NoError(t, subscriber.Close())
+		return byKey
+	}
+}
+
+// Entries of batches fail singly: those that may pass later are sent again, and a
+// FIFO queue gets those of a key in their order all the same.
+func TestPartialFailures(t *testing.T) {
+	t.Parallel()
+	for _, fifo := range []bool{false, true} {
+		t.Run(fmt.Sprint("fifo ", fifo), func(t *testing.T) {
+			t.Parallel()
+			config, faults := local(t), newMiddleware(t)
+			config.FIFO, config.HTTPClient = fifo, faults
+			var mu sync.Mutex
+			seen, failures := map[string]int{}, map[string]int{}
+			faults.fail = func(operation string, entry map[string]any) *failure {
+				mu.Lock()
+				defer mu.Unlock()
+				what := fmt.Sprint(operation, entry["MessageBody"], entry["ReceiptHandle"])
+				if seen[what]++; seen[what] > 2 || crc32.ChecksumIEEE([]byte(what))%2 == 0 {
+					return nil
+				}
+				failures[operation]++
+				return &failure{Code: "RequestThrottled", Message: "later", SenderFault: seen[what] == 1}
+			}
+			broker, topic := open(t, config), newTopic()
+			sent := events(40)
+			require.NoError(t, broker.Publisher().Publish(topic, sent...))
+			byKey := collect(t, broker, topic, len(sent))
+			if fifo {
+				want := map[string][]string{}
+				for _, msg := range sent {
+					key := msg.Metadata.Get(dedup.MetaKey)
+					want[key] = append(want[key], msg.UUID)
+				}
+				require.Equal(t, want, byKey)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			require.NotZero(t, failures["SendMessageBatch"])
+			require.NotZero(t, failures["DeleteMessageBatch"])
+		})
+	}
+}
+
+// What SQS will never take is a bad output; the rest of the batch is sent.
+func TestRefusedEntry(t *testing.T) {
+	t.Parallel()
+	config, faults := local(t), newMiddleware(t)
+	config.HTTPClient = faults
+	faults.fail = func(_ string, entry map[string]any) *failure {
+		if entry["MessageBody"] == "event-3" {
+			return &failure{Code: "InvalidMessageContents", Message: "no such characters", SenderFault: true}
+		}
+		return nil
+	}
+	broker, topic := open(t, config), newTopic()
+	err := broker.Publisher().Publish(topic, events(10)...)
+	require.ErrorIs(t, err, dedup.ErrBadOutput)
+	require.ErrorContains(t, err, "1 of 10 messages were not sent")
+	require.ErrorContains(t, err, "no such characters")
+	collect(t, broker, topic, 9)
+}
+
+// A FIFO queue drops copies for five minutes. Afterwards it does not: as it is here,
+// where the second copies have other deduplication IDs.
+func TestFIFOWindow(t *testing.T) {
+	t.Parallel()
+	config, faults := local(t), newMiddleware(t)
+	config.FIFO, config.HTTPClient = true, faults
+	broker, topic := open(t, config), newTopic()
+	publish := func() { require.NoError(t, broker.Publisher().Publish(topic, events(20)...)) }
+	publish()
+	publish()
+	collect(t, broker, topic, 20)
+
+	faults.change = func(operation string, entry map[string]any) {
+		if operation == "SendMessageBatch" {
+			entry["MessageDeduplicationId"] = fmt.Sprint(entry["MessageDeduplicationId"], "-after-the-window")
+		}
+	}
+	publish()
+	byKey := collect(t, broker, topic, 20)
+	for key, ids := range byKey {
+		for _, id := range ids {
+			// The event ID is the same: the ledger decides.
+			require.Regexp(t, `^event-\d+$`, id, key)
+		}
+	}
+}
+
+// raw is the SDK by itself.
+func raw(t testing.TB, config sqs.Config) *awssqs.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	t.Cleanup(transport.CloseIdleConnections)
+	return awssqs.New(awssqs.Options{
+		Region: "us-east-1", Credentials: config.Credentials, BaseEndpoint: aws.String(config.Endpoint),
+		HTTPClient: &http.Client{Transport: transport},
+	})
+}

@@ -1,0 +1,108 @@
+package sqs_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/sqs"
+)
+
+// quietQueue is a queue with one message, for tests of time: it answers at once,
+// and holds long polls until they end.
+type quietQueue struct {
+	mu        sync.Mutex
+	delivered int
+	extended  []time.Duration // visibility asked for, one after the other
+	gone      bool            // every renewal is refused from now on
+}
+
+func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
+	_, operation, _ := strings.Cut(request.Header.Get("X-Amz-Target"), ".")
+	var input struct {
+		Entries []struct {
+			ID                string `json:"Id"`
+			VisibilityTimeout int
+		}
+	}
+	_ = json.NewDecoder(request.Body).Decode(&input)
+	q.mu.Lock()
+	body := `{}`
+	switch operation {
+	case "GetQueueUrl":
+		body = `{"QueueUrl":"http://sqs/queue"}`
+	case "ReceiveMessage":
+		if q.delivered++; q.delivered > 1 {
+			q.mu.Unlock()
+			<-request.Context().Done()
+			return nil, request.Context().Err()
+		}
+		body = `{"Messages":[{"MessageId":"one","ReceiptHandle":"handle","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6"}]}`
+	case "ChangeMessageVisibilityBatch":
+		q.extended = append(q.extended, time.Duration(input.Entries[0].VisibilityTimeout)*time.Second)
+		if q.gone {
+			body = `{"Successful":[],"Failed":[{"Id":"0","Code":"ReceiptHandleIsInvalid","SenderFault":true}]}`
+		}
+	}
+	q.mu.Unlock()
+	return &http.Response{
+		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(body)),
+		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+	}, nil
+}
+
+func held(t *testing.T, q *quietQueue) (ctx context.Context, closeBroker func()) {
+	broker, err := sqs.Open(t.Context(), sqs.Config{
+		Endpoint: "http://sqs", Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: q, Logger: quiet,
+	})
+	require.NoError(t, err)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: -1})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(t.Context(), "queue")
+	require.NoError(t, err)
+	msg := <-messages
+	return msg.Context(), func() { require.NoError(t, broker.Close()) }
+}
+
+// A handler may take its time, and no more than SQS allows.
+func TestTwelveHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var queue quietQueue
+		began := time.Now()
+		ctx, closeBroker := held(t, &queue)
+		time.Sleep(11*time.Hour + 50*time.Minute)
+		require.NoError(t, ctx.Err())
+		<-ctx.Done()
+		require.ErrorContains(t, context.Cause(ctx), "12 hours")
+		require.InDelta(t, 12*time.Hour, time.Since(began), float64(time.Minute))
+		closeBroker()
+		at := time.Duration(0)
+		for _, visibility := range queue.extended[:len(queue.extended)-1] {
+			at += 10 * time.Second
+			require.LessOrEqual(t, at+visibility, 12*time.Hour, "SQS would refuse this renewal")
+			require.Positive(t, visibility)
+		}
+		require.Greater(t, len(queue.extended), 4000)
+	})
+}
+
+func TestRefusedRenewalEndsTheHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := quietQueue{gone: true}
+		ctx, closeBroker := held(t, &queue)
+		<-ctx.Done()
+		require.ErrorContains(t, context.Cause(ctx), "another consumer may have it")
+		closeBroker()
+		require.Len(t, queue.extended, 1, "what is lost is not given back")
+	})
+}

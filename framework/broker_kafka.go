@@ -1,0 +1,50 @@
+package framework
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/kafka"
+	"github.com/hapax-go/hapax/framework/config"
+)
+
+// openKafka maps the kafka block to the adapter's config.
+func openKafka(ctx context.Context, cfg *config.Config, logger *slog.Logger) (adapters.Broker, error) {
+	block := cfg.Kafka
+	encryption, err := rabbitMQTLS(block.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Where("kafka.tls"), err)
+	}
+	client := block.ClientID
+	if client == "" {
+		client = cfg.Service
+	}
+	sasl := kafka.SASL{Mechanism: block.SASL.Mechanism, Username: block.SASL.Username, Password: block.SASL.Password.Reveal()}
+	if token := block.SASL.Token.Reveal(); token != "" {
+		sasl.Token = func(context.Context) (string, error) { return token, nil }
+	}
+	names := map[string]string{}
+	for logical, topic := range cfg.Topics {
+		if topic.Name != "" {
+			names[logical] = topic.Name
+		}
+	}
+	return kafka.Open(ctx, kafka.Config{
+		Brokers:            block.Brokers,
+		ClientID:           client,
+		Rack:               block.Rack,
+		TLS:                encryption,
+		SASL:               sasl,
+		MaxRecords:         block.Transaction.MaxRecords,
+		MaxTime:            time.Duration(block.Transaction.MaxTime),
+		TransactionTimeout: time.Duration(block.Transaction.Timeout),
+		SessionTimeout:     time.Duration(block.SessionTimeout),
+		Topics:             names,
+		CreateTopics:       block.CreateTopics,
+		IDLogReplication:   int16(block.IDLog.Replication),
+		Logger:             logger,
+	})
+}
