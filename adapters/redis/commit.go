@@ -46,16 +46,9 @@ const (
 	lost
 )
 
-// settle brings a unit into the next call. Order among units that are in the queue
-// together is kept; lanes see to it that units of one lane never are.
-func (c *consumer) settle(u *unit, m *membership) {
-	if u.done == nil {
-		u.done = func(error) {}
-	}
-	m.units.add(u)
-}
-
-// await brings a unit in and waits for its outcome.
+// await brings a unit into the next call, and waits for its outcome. Order among
+// units that are in the queue together is kept; lanes see to it that units of one
+// lane never are.
 func (c *consumer) await(u *unit, m *membership) error {
 	outcome := make(chan error, 1)
 	u.done = func(err error) { outcome <- err }

@@ -57,15 +57,20 @@ func openLane(ctx context.Context, name string, settings settings, broker broker
 	return l, l.fleet.Start(ctx, settings.consumers)
 }
 
-// child describes consumer number n. The first ones die once at the point that
-// hurts most: the effect is there, the acknowledgement is not.
+// child describes consumer number n. The first ones die once where it hurts most:
+// a plain one when the effect is there and the acknowledgement is not, a Hapax one
+// on either side of its commit. Kills by progress may find nobody at work; these
+// always do.
 func (l *lane) child(n int) fault.Command {
 	w := worker{broker: l.broker.name, lane: l.name, folder: l.settings.folder, name: fmt.Sprintf("%s-%d", l.name, n)}
 	command := fault.Command{Name: w.name, Args: w.arguments()}
 	if n <= l.settings.consumers {
-		point := failpoint.AfterMark // committed, and not acknowledged
-		if l.name == lanePlain {
+		point := failpoint.AfterHandle // handled, and not committed
+		switch {
+		case l.name == lanePlain:
 			point = failpoint.BeforeAck // inserted, and not acknowledged
+		case n%2 == 0:
+			point = failpoint.AfterMark // committed, and the Router not yet told
 		}
 		command.Failpoints = fmt.Sprintf("%s@%d", point, 1+(l.settings.seed+uint64(n)*7)%20)
 	}
