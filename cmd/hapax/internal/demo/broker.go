@@ -27,10 +27,6 @@ type broker struct {
 	prepare func(ctx context.Context, cfg *config.Config) error
 	// unordered: the broker keeps no order, so none is judged.
 	unordered bool
-	// repeats: the strategy's outputs are at least once, each copy under the same
-	// event ID, as the README's table of guarantees says. They are counted, and no
-	// failure, because the next stage takes each once.
-	repeats bool
 	// plain opens the plain consumer's ends: a subscriber for each stage, and a
 	// publisher.
 	plain func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*plainEnds, error)

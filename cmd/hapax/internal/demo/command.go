@@ -31,9 +31,7 @@ SIGKILL, some exactly between effect and acknowledgement. Then it counts, from t
 topics and the tables.
 
 The exit status is 1 if Hapax lost or duplicated anything, and also if the plain
-consumer did not: then the faults proved nothing. On brokers whose strategy
-promises outputs at least once, copies of a message under one event ID are counted
-and no failure: the next stage takes each once.`,
+consumer did not: then the faults proved nothing.`,
 		Example: `  hapax demo
   hapax demo --events 10000 --seed 7
   hapax demo --broker sqlite --json > result.json`,

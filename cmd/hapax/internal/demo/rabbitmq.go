@@ -31,7 +31,6 @@ const rabbitAudit = "audit"
 // Fulfilment runs by message-id over a ledger in a SQLite file; shipping writes its
 // rows through the inbox.
 var rabbitMQBroker = broker{
-	repeats: true,
 	name:    rabbitmq.Name,
 	plainBy: "the official watermill-amqp",
 	config: func(folder, lane string) *config.Config {

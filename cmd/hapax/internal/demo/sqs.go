@@ -34,7 +34,6 @@ func sqsKind(name, strategy string) broker {
 	return broker{
 		name:      name,
 		unordered: name == "sqs", // standard queues promise no order
-		repeats:   true,
 		plainBy:   "the official watermill-aws adapter",
 		config: func(folder, lane string) *config.Config {
 			cfg := config.Default()
