@@ -13,6 +13,9 @@ type Effect struct {
 	ID  string `json:"id"`
 	Key string `json:"key"`
 	Seq int64  `json:"seq"`
+	// Identity is the event ID that an output itself was published under; "":
+	// the reader does not tell.
+	Identity string `json:"identity,omitempty"`
 	// Consumer is the child that made it, and Position its place in the store:
 	// both for reports only.
 	Consumer string `json:"consumer,omitempty"`
@@ -44,8 +47,8 @@ type Observation struct {
 	Outputs []Effect
 	// ExpectOutputs: there must be an output of each confirmed event.
 	ExpectOutputs bool
-	// OutputsMayRepeat: copies of an output are counted and are no problem, as
-	// where the next consumer's ledger absorbs them.
+	// OutputsMayRepeat: copies of an output are counted and are no problem as long
+	// as all carry one Identity, so that the next consumer's ledger absorbs them.
 	OutputsMayRepeat bool
 	// Unordered: the scenario promises no order per key.
 	Unordered bool

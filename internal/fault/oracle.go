@@ -44,6 +44,7 @@ func Check(o Observation) Report {
 	}
 	report.DuplicateEffects = report.duplicates("duplicate effects", effects)
 	report.DuplicateOutputs = report.duplicates("duplicate outputs", outputs)
+	report.checkIdentity(o.Outputs)
 	report.checkOrigin(expected, o.Effects, o.Outputs)
 	report.checkOrder("out of order", o.Effects)
 	report.checkOrder("output out of order", o.Outputs)
@@ -84,6 +85,22 @@ func (r *Report) duplicates(kind string, counts map[string]int) (extra int) {
 		}
 	}
 	return extra
+}
+
+// checkIdentity looks for copies of an output under another event ID than its
+// first: the next consumer cannot tell that they are copies.
+func (r *Report) checkIdentity(outputs []Effect) {
+	first := make(map[string]string, len(outputs))
+	for _, output := range outputs {
+		identity, seen := first[output.ID]
+		switch {
+		case !seen:
+			first[output.ID] = output.Identity
+		case identity != output.Identity:
+			r.Renamed++
+			r.note("renamed", output.ID)
+		}
+	}
 }
 
 // checkOrigin looks for effects of events that nobody sent, and for effects that

@@ -67,6 +67,13 @@ func TestOracleFindsEachFault(t *testing.T) {
 			"1 duplicate effects, duplicate effects: e4"},
 		"output twice": {func(o *observation) { o.Outputs = append(o.Outputs, effect(3)) },
 			"1 duplicate outputs, duplicate outputs: e3"},
+		"output again under another ID": {func(o *observation) {
+			o.OutputsMayRepeat = true
+			o.Outputs[3].Identity = "o3"
+			again := o.Outputs[3]
+			again.Identity = "o3 drawn anew"
+			o.Outputs = append(o.Outputs, again)
+		}, "1 outputs published again under another event ID, renamed: e3"},
 		"failed send took effect": {func(o *observation) { o.Effects = append(o.Effects, effect(5)) },
 			"1 events took effect although their send failed, undead: e5"},
 		"failed send has an output": {func(o *observation) { o.Outputs = append(o.Outputs, effect(5)) },
@@ -109,7 +116,8 @@ func TestOracleAllows(t *testing.T) {
 		"keys interleaved":              func(o *fault.Observation) { o.Effects[0], o.Effects[1] = o.Effects[1], o.Effects[0] },
 		"repeated outputs, if told so": func(o *fault.Observation) {
 			o.OutputsMayRepeat = true
-			o.Outputs = append(o.Outputs, effect(0))
+			o.Outputs[0].Identity = "o0"
+			o.Outputs = append(o.Outputs, o.Outputs[0])
 		},
 		"disorder, if told so": func(o *fault.Observation) {
 			o.Unordered = true

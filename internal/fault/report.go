@@ -26,6 +26,9 @@ type Report struct {
 	DuplicateOutputs int `json:"duplicate_outputs"`
 	DuplicateEffects int `json:"duplicate_effects"`
 
+	// Renamed counts duplicate outputs under another event ID than the first copy.
+	Renamed int `json:"renamed"`
+
 	// Lost counts confirmed events without an effect, or without an output
 	// where outputs were looked for.
 	Lost int `json:"lost"`
@@ -73,6 +76,7 @@ func (r Report) Err() error {
 	add(r.Lost > 0, "%d events lost%s", r.Lost, r.name("lost"))
 	add(r.DuplicateEffects > 0, "%d duplicate effects%s", r.DuplicateEffects, r.name("duplicate effects"))
 	add(!r.exempt.outputs && r.DuplicateOutputs > 0, "%d duplicate outputs%s", r.DuplicateOutputs, r.name("duplicate outputs"))
+	add(r.exempt.outputs && r.Renamed > 0, "%d outputs published again under another event ID%s", r.Renamed, r.name("renamed"))
 	add(!r.exempt.order && r.OutOfOrder > 0, "%d events out of order%s%s", r.OutOfOrder, r.name("out of order"), r.name("output out of order"))
 	add(r.Unexpected > 0, "%d effects or outputs of events that nobody sent%s", r.Unexpected, r.name("unexpected"))
 	add(r.Altered > 0, "%d effects or outputs with another key or place than their event%s", r.Altered, r.name("altered"))

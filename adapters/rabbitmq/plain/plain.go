@@ -100,8 +100,8 @@ func (s Server) Delete(queues ...string) error {
 	})
 }
 
-// Payloads takes everything out of a queue, in order.
-func (s Server) Payloads(queue string) (payloads [][]byte, err error) {
+// Empty takes everything out of a queue, in order.
+func (s Server) Empty(queue string) (messages []*message.Message, err error) {
 	err = s.Do(func(channel *amqp.Channel) error {
 		for {
 			delivery, found, err := channel.Get(queue, true)
@@ -111,10 +111,14 @@ func (s Server) Payloads(queue string) (payloads [][]byte, err error) {
 			if !found {
 				return nil
 			}
-			payloads = append(payloads, delivery.Body)
+			msg, err := wmamqp.DefaultMarshaler{}.Unmarshal(delivery)
+			if err != nil {
+				return fmt.Errorf("read message of queue %s: %w", queue, err)
+			}
+			messages = append(messages, msg)
 		}
 	})
-	return payloads, err
+	return messages, err
 }
 
 // Length is the number of ready messages in a queue.

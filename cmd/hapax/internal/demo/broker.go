@@ -27,6 +27,10 @@ type broker struct {
 	prepare func(ctx context.Context, cfg *config.Config) error
 	// unordered: the broker keeps no order, so none is judged.
 	unordered bool
+	// repeats: the strategy's outputs are at least once, as the README's table of
+	// guarantees says. Copies are counted; one under another event ID than the first
+	// is a failure, because the next stage would take it for another request.
+	repeats bool
 	// plain opens the plain consumer's ends: a subscriber for each stage, and a
 	// publisher.
 	plain func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*plainEnds, error)

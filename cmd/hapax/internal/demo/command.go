@@ -31,7 +31,10 @@ SIGKILL, some exactly between effect and acknowledgement. Then it counts, from t
 topics and the tables.
 
 The exit status is 1 if Hapax lost or duplicated anything, and also if the plain
-consumer did not: then the faults proved nothing.`,
+consumer did not: then the faults proved nothing. On a broker that cannot publish
+and acknowledge as one (RabbitMQ), a kill between the two publishes a shipping
+request again. It must carry the same event ID, or Hapax fails; shipping takes it
+once.`,
 		Example: `  hapax demo
   hapax demo --events 10000 --seed 7
   hapax demo --broker sqlite --json > result.json`,

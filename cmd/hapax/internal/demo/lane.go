@@ -111,7 +111,10 @@ func (l *lane) strike(ctx context.Context, log *slog.Logger) error {
 // judge waits until the lane has drained, stops its consumers and hands what is
 // in the stores to the oracle.
 func (l *lane) judge(ctx context.Context) (fault.Report, error) {
-	observation := fault.Observation{Expected: l.sent.Expected(), ExpectOutputs: true, Unordered: l.broker.unordered}
+	observation := fault.Observation{
+		Expected: l.sent.Expected(), ExpectOutputs: true, Unordered: l.broker.unordered,
+		OutputsMayRepeat: l.broker.repeats && l.name == laneHapax,
+	}
 	var err error
 	if observation.Earlier, err = effects.Read(ctx, l.shop); err != nil {
 		return fault.Report{}, err

@@ -33,6 +33,7 @@ const rabbitAudit = "audit"
 var rabbitMQBroker = broker{
 	name:    rabbitmq.Name,
 	plainBy: "the official watermill-amqp",
+	repeats: true,
 	config: func(folder, lane string) *config.Config {
 		cfg := config.Default()
 		cfg.Service, cfg.Broker = "black-friday", rabbitmq.Name
@@ -82,17 +83,18 @@ func rabbitServer(cfg *config.Config) plain.Server {
 
 // rabbitOutputs empties the queue that nobody consumes.
 func rabbitOutputs(_ context.Context, cfg *config.Config) ([]fault.Effect, error) {
-	payloads, err := rabbitServer(cfg).Payloads(rabbitAudit)
+	copies, err := rabbitServer(cfg).Empty(rabbitAudit)
 	if err != nil {
 		return nil, fmt.Errorf("read copies of topic %s: %w", topicShipping, err)
 	}
-	found := make([]fault.Effect, len(payloads))
-	for i, payload := range payloads {
+	found := make([]fault.Effect, len(copies))
+	for i, copied := range copies {
 		var shipment Shipment
-		if err := json.Unmarshal(payload, &shipment); err != nil {
+		if err := json.Unmarshal(copied.Payload, &shipment); err != nil {
 			return nil, fmt.Errorf("read copy %d of topic %s: %w", i, topicShipping, err)
 		}
 		found[i] = shipment.effect("")
+		found[i].Identity = copied.Metadata.Get(dedup.MetaEventID)
 		found[i].Position = int64(i)
 	}
 	return found, nil

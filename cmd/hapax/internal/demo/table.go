@@ -33,5 +33,8 @@ func (r *result) print(out io.Writer) error {
 	row("orders out of order", func(r fault.Report) int { return r.OutOfOrder })
 	_, err := fmt.Fprintf(out, "\n%s\n\n%d parcels too many from the plain consumer, %d from Hapax.  (%s, seed %d, %.0f s)\n",
 		printed.Render(), r.plain.DuplicateEffects, r.hapax.DuplicateEffects, r.broker, r.seed, r.seconds)
+	if err == nil && r.hapax.DuplicateOutputs > 0 && r.hapax.Err() == nil {
+		_, err = fmt.Fprintf(out, "%d shipping requests were published again after a kill, under the same event ID: shipping took each once.\n", r.hapax.DuplicateOutputs)
+	}
 	return err
 }
