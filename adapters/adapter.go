@@ -109,8 +109,12 @@ type StrategyOptions struct {
 type Finding struct {
 	// Name names the check; config can allow a finding by it.
 	Name string
+	// About names the topic, queue or server that was looked at; empty: the
+	// broker as a whole.
+	About string
 	// Fatal: the guarantee is false if the service starts.
 	Fatal bool
-	// Problem says what was found and expected; Fix says what to do.
-	Problem, Fix string
+	// Problem says what was found and expected; Fix says what to do. Both are
+	// empty when all is in order; Found then says what was found.
+	Problem, Fix, Found string
 }

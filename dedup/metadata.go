@@ -12,6 +12,12 @@ const (
 	MetaCause = "hapax_cause"
 	// MetaPublishedAt is the time of publication, RFC 3339 with nanoseconds, UTC.
 	MetaPublishedAt = "hapax_published_at"
+	// MetaReplayedAt is the time an operator put the event back on its topic, in the
+	// same form. It tells a replay from other copies, and decides nothing.
+	MetaReplayedAt = "hapax_replayed_at"
+	// MetaRelayAttempt is set by an outbox relay on what it publishes again, because
+	// an earlier attempt may have got through. It decides nothing either.
+	MetaRelayAttempt = "hapax_relay_attempt"
 
 	// MetaTopic and MetaOutputID travel only from a handler to the commit:
 	// they choose an output's topic and, if a handler insists, its event ID.

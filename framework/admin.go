@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 type health struct{ ready atomic.Bool }
 
-// serveAdmin serves /healthz, /readyz and /metrics. It binds to loopback unless
+// serveAdmin serves /healthz, /readyz, /metrics and /duplicates. It binds to loopback unless
 // admin.address says otherwise.
 func (s *Service) serveAdmin() (stop func(), err error) {
 	if !s.config.Admin.Enabled {
@@ -40,6 +41,7 @@ func (s *Service) serveAdmin() (stop func(), err error) {
 func (s *Service) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /duplicates", s.serveDuplicates)
 	// Alive: the process can answer. A broker that is away is no reason to
 	// restart the process, so it does not count here.
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -60,6 +62,20 @@ func (s *Service) adminHandler() http.Handler {
 		answer(w, http.StatusOK, "ok", nil)
 	})
 	return mux
+}
+
+// serveDuplicates answers with a DuplicateReport: ?hours=24&limit=100.
+func (s *Service) serveDuplicates(w http.ResponseWriter, r *http.Request) {
+	number := func(name string, fallback int) int {
+		if n, err := strconv.Atoi(r.URL.Query().Get(name)); err == nil && n >= 0 {
+			return n
+		}
+		return fallback
+	}
+	report := s.duplicates.report(number("hours", 24), number("limit", 100), time.Now())
+	report.Service = s.config.Service
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(report)
 }
 
 func answer(w http.ResponseWriter, status int, text string, err error) {

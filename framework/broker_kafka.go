@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -14,7 +16,7 @@ import (
 // openKafka maps the kafka block to the adapter's config.
 func openKafka(ctx context.Context, cfg *config.Config, logger *slog.Logger) (adapters.Broker, error) {
 	block := cfg.Kafka
-	encryption, err := rabbitMQTLS(block.TLS)
+	encryption, err := tlsConfig(block.TLS)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Where("kafka.tls"), err)
 	}
@@ -23,8 +25,14 @@ func openKafka(ctx context.Context, cfg *config.Config, logger *slog.Logger) (ad
 		client = cfg.Service
 	}
 	sasl := kafka.SASL{Mechanism: block.SASL.Mechanism, Username: block.SASL.Username, Password: block.SASL.Password.Reveal()}
-	if token := block.SASL.Token.Reveal(); token != "" {
+	switch token := block.SASL.Token.Reveal(); {
+	case token != "":
 		sasl.Token = func(context.Context) (string, error) { return token, nil }
+	case block.SASL.TokenFile != "":
+		sasl.Token = func(context.Context) (string, error) {
+			token, err := os.ReadFile(block.SASL.TokenFile)
+			return strings.TrimSpace(string(token)), err
+		}
 	}
 	names := map[string]string{}
 	for logical, topic := range cfg.Topics {
@@ -42,9 +50,15 @@ func openKafka(ctx context.Context, cfg *config.Config, logger *slog.Logger) (ad
 		MaxTime:            time.Duration(block.Transaction.MaxTime),
 		TransactionTimeout: time.Duration(block.Transaction.Timeout),
 		SessionTimeout:     time.Duration(block.SessionTimeout),
+		RebalanceTimeout:   time.Duration(block.RebalanceTimeout),
+		ServerSideGroups:   block.GroupProtocol == "consumer",
 		Topics:             names,
 		CreateTopics:       block.CreateTopics,
+		Partitions:         int32(block.Partitions),
+		Replication:        int16(block.Replication),
 		IDLogReplication:   int16(block.IDLog.Replication),
+		MaxIDMemory:        int64(block.IDLog.MaxMemory),
+		MaxPayload:         int(block.MaxPayload),
 		Logger:             logger,
 	})
 }

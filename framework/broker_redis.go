@@ -11,25 +11,41 @@ import (
 	"github.com/hapax-go/hapax/framework/config"
 )
 
-// openRedis maps the redis block to the adapter's config.
+// openRedis connects to the broker of the redis block.
 func openRedis(ctx context.Context, cfg *config.Config, logger *slog.Logger) (adapters.Broker, error) {
-	block := cfg.Redis
-	encryption, err := rabbitMQTLS(block.TLS)
+	connection, err := redisConfig(cfg, logger)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Where("redis.tls"), err)
+		return nil, err
 	}
-	return redis.Open(ctx, redis.Config{
-		Mode:          redis.Mode(block.Mode),
-		Addresses:     block.Addresses,
-		MasterName:    block.MasterName,
-		Username:      block.Username,
-		Password:      block.Password.Reveal(),
-		DB:            block.DB,
-		TLS:           encryption,
-		Lease:         time.Duration(block.Lease),
-		MaxLength:     block.Trim.MaxLength,
-		MaxAge:        time.Duration(block.Trim.MaxAge),
-		AllowEviction: block.AllowEviction,
-		Logger:        logger,
-	})
+	broker, err := redis.Open(ctx, connection)
+	if err != nil {
+		return nil, err // a nil *redis.Broker would be a Broker that is not nil
+	}
+	return broker, nil
+}
+
+// redisConfig maps the redis block to the adapter's config, for the broker and for a
+// ledger.
+func redisConfig(cfg *config.Config, logger *slog.Logger) (redis.Config, error) {
+	block := cfg.Redis
+	encryption, err := tlsConfig(block.TLS)
+	if err != nil {
+		return redis.Config{}, fmt.Errorf("%s: %w", cfg.Where("redis.tls"), err)
+	}
+	return redis.Config{
+		Mode:             redis.Mode(block.Mode),
+		Addresses:        block.Addresses,
+		MasterName:       block.MasterName,
+		Username:         block.Username,
+		Password:         block.Password.Reveal(),
+		SentinelUsername: block.SentinelUsername,
+		SentinelPassword: block.SentinelPassword.Reveal(),
+		DB:               block.DB,
+		TLS:              encryption,
+		Lease:            time.Duration(block.Lease),
+		MaxLength:        block.Trim.MaxLength,
+		MaxAge:           time.Duration(block.Trim.MaxAge),
+		AllowEviction:    block.AllowEviction,
+		Logger:           logger,
+	}, nil
 }

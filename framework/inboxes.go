@@ -3,94 +3,86 @@ package framework
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hapax-go/hapax/dedup"
 	sqliteledger "github.com/hapax-go/hapax/dedup/ledger/sqlite"
+	"github.com/hapax-go/hapax/outbox"
 	"github.com/hapax-go/hapax/outbox/inbox"
-	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
-// sqlDatabase is the service's own database, opened once for all handlers.
-type sqlDatabase struct {
-	db      *sql.DB
-	group   *inbox.Group
-	ledgers []*sqliteledger.Ledger
-}
-
-// close ends the group first: its writer holds a connection for as long as it
-// lives, and a ledger may have prepared its statements on that very one. Closing
-// them would wait for the connection for ever.
-func (d *sqlDatabase) close() error {
-	errs := []error{d.group.Close()}
-	for _, ledger := range d.ledgers {
-		errs = append(errs, ledger.Close())
-	}
-	return errors.Join(append(errs, d.db.Close())...)
-}
-
 // openInbox builds the strategy "inbox" on the sql block's database.
-func (s *Service) openInbox(ctx context.Context, window time.Duration) (dedup.Strategy, error) {
-	if s.database == nil {
-		db, _, err := sqldb.Open(ctx, s.config.SQL.DSN.Reveal())
-		if err != nil {
-			return nil, fmt.Errorf("%s: open database of the sql block: %w", s.config.Where("sql.dsn"), err)
-		}
-		group := inbox.NewGroup(db, inbox.Config{MaxUnits: s.config.SQL.Inbox.GroupSize, Logger: s.logger})
-		s.database = &sqlDatabase{db: db, group: group}
-		s.closers = append(s.closers, s.database.close)
-	}
-	ledger, err := sqliteledger.Open(ctx, s.database.db, sqliteledger.Config{Window: window, Table: s.config.SQL.Inbox.Table})
+func (s *Service) openInbox(ctx context.Context) (dedup.Strategy, error) {
+	d, err := s.openDatabase(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open inbox: %w", err)
+		return nil, err
 	}
-	s.database.ledgers = append(s.database.ledgers, ledger)
-	s.expire(ledger)
-	return &inbox.Strategy{
-		Group:     s.database.group,
-		Marks:     marks{ledger, s.database.db},
-		Publisher: s.broker.Publisher(),
-	}, nil
+	if d.inbox == nil {
+		d.inbox, err = inbox.Open(ctx, inbox.Options{
+			DB: d.db, Dialect: d.dialect, Table: d.names.InboxTable(),
+			Window: s.longestWindow(),
+			Outbox: outboxPort{outbox.Config{Dialect: d.dialect, Table: d.names.OutboxTable()}, s.wakeRelay},
+			Config: inbox.Config{
+				MaxUnits: s.config.SQL.Inbox.GroupSize, Connections: s.config.SQL.Inbox.Connections, Logger: s.logger,
+			},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.config.Where("sql.inbox.table"), err)
+		}
+		s.every(maintenanceInterval(s.longestWindow()), "remove expired marks", d.inbox.Maintain)
+	}
+	return d.inbox.Strategy(s.broker.Publisher()), nil
 }
 
-// marks is the ledger's table as the inbox uses it.
-type marks struct {
-	ledger *sqliteledger.Ledger
-	db     *sql.DB
+// longestWindow is how long the marks of the service's inbox must last: they leave
+// together, so the handler with the longest window decides.
+func (s *Service) longestWindow() (window time.Duration) {
+	for _, r := range s.registrations {
+		window = max(window, s.config.Handler(r.name).Window.Std())
+	}
+	return window
 }
 
-// Lookup implements inbox.Marks.
-func (m marks) Lookup(ctx context.Context, entries []*dedup.Entry) error {
-	return m.ledger.Lookup(ctx, m.db, entries)
+// maintenanceInterval is some times in a generation of the inbox.
+func maintenanceInterval(window time.Duration) time.Duration {
+	return min(max(window/64, time.Second), time.Minute)
 }
 
-// Mark implements inbox.Marks.
-func (m marks) Mark(ctx context.Context, tx *sql.Tx, entries []*dedup.Entry) error {
-	return m.ledger.Mark(ctx, tx, entries)
+// outboxPort is package outbox as the inbox uses it.
+type outboxPort struct {
+	outbox.Config
+	wake func()
+}
+
+// Check implements inbox.Outbox.
+func (p outboxPort) Check(outputs []dedup.Output) error {
+	for _, output := range outputs {
+		if output.Topic == "" {
+			return fmt.Errorf("%w: output %s has no topic: return it to one with framework.To, or emit it to one", dedup.ErrBadOutput, output.Message.UUID)
+		}
+	}
+	return nil
+}
+
+// Store implements inbox.Outbox.
+func (p outboxPort) Store(ctx context.Context, tx *sql.Tx, outputs []dedup.Output) error {
+	return p.Config.Store(ctx, tx, outputs)
+}
+
+// Stored implements inbox.Outbox.
+func (p outboxPort) Stored() {
+	if p.wake != nil {
+		p.wake()
+	}
 }
 
 const expireEvery = time.Minute
 
 // expire removes a ledger's expired marks until the service closes.
 func (s *Service) expire(ledger *sqliteledger.Ledger) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ticker := time.NewTicker(expireEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			if _, err := ledger.Expire(ctx, 0); err != nil && ctx.Err() == nil {
-				s.logger.Warn("remove expired marks: next try in a minute", "error", err)
-			}
-		}
-	}()
-	s.closers = append(s.closers, func() error { cancel(); <-done; return nil })
+	s.every(expireEvery, "remove expired marks", func(ctx context.Context) error {
+		_, err := ledger.Expire(ctx, 0)
+		return err
+	})
 }

@@ -15,7 +15,7 @@ import (
 
 // mount adds a handler to the Router. From the outside in:
 //
-//	dead letter → retry → identify, claim, commit → recover → Use → timeout → fn
+//	telemetry → dead letter → retry → identify, claim, commit → recover → Use → timeout → fn
 //
 // Retries are outside of the claim, so that every attempt starts from nothing:
 // no outputs, no SQL, no mark of the one before.
@@ -29,7 +29,7 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	if err != nil {
 		return err
 	}
-	strategy, err := s.strategy(ctx, scope, group)
+	strategy, err := s.strategy(ctx, r.topic, scope, group)
 	if err != nil {
 		return err
 	}
@@ -37,12 +37,14 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	if len(names) > 0 {
 		strategy = namedStrategy{strategy, names}
 	}
+	telemetry := s.telemetry(r.name, r.topic)
+	strategy = observedStrategy{strategy, telemetry}
 	identity := s.identity(r)
 	once, err := dedup.New(dedup.Config{
 		Scope: scope, Strategy: strategy, Identity: identity,
 		OnConflict:   dedup.ConflictPolicy(s.config.Dedup.Conflict),
 		InFlightWait: orNever(s.config.Dedup.InFlightWait),
-		Observer:     s.metrics.observer(s.logger, r.name, r.topic),
+		Observer:     telemetry,
 	})
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	deadLetter := handlers.DeadLetter{
 		Service: scope.Service, Handler: scope.Handler, Topic: r.topic,
 		To:       s.config.Topics[r.topic].DeadLetter,
-		Identity: identity, Bury: once.DeadLetter, Logger: s.logger,
+		Identity: identity, Bury: telemetry.bury(once.DeadLetter), Logger: s.logger,
 	}
 	retry := handlers.Retry{
 		MaxAttempts:     settings.Retry.MaxAttempts,
@@ -69,14 +71,15 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 		MaxInterval:     settings.Retry.MaxInterval.Std(),
 		Multiplier:      settings.Retry.Multiplier,
 		Logger:          s.logger,
+		OnRetry:         telemetry.retried,
 	}
 	timeout := r.timeout
 	if timeout == 0 {
 		timeout = settings.Consumer.HandlerTimeout.Std()
 	}
-	process := s.once(once, typed, r.batch, timeout)
+	process := s.once(once, telemetry.run(typed), r.batch, timeout)
 	s.router.AddHandler(r.name, r.topic, namedSubscriber{subscriber, names}, r.to, unused{},
-		deadLetter.Middleware(retry.Middleware(process)))
+		telemetry.delivery(deadLetter.Middleware(retry.Middleware(process))))
 	return nil
 }
 

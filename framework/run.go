@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -17,11 +16,16 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err := s.check(ctx); err != nil {
 		return err
 	}
+	s.wakeRelay = s.wakeEmbedded
 	for _, r := range s.registrations {
 		if err := s.mount(ctx, r); err != nil {
 			return fmt.Errorf("%s: %w", r.label(), err)
 		}
 	}
+	if err := s.embedRelay(ctx); err != nil {
+		return err
+	}
+	s.measure()
 	stopAdmin, err := s.serveAdmin()
 	if err != nil {
 		return err
@@ -73,13 +77,6 @@ func (s *Service) check(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: the topic is empty", r.label()))
 		}
 	}
-	for _, finding := range s.broker.Check(ctx) {
-		allowed := slices.Contains(s.config.Allow, finding.Name)
-		if finding.Fatal && !allowed {
-			errs = append(errs, fmt.Errorf("check %s: %s: %s (to start anyway: add %q to allow)", finding.Name, finding.Problem, finding.Fix, finding.Name))
-			continue
-		}
-		s.logger.Warn("check "+finding.Name, "problem", finding.Problem, "fix", finding.Fix, "allowed", allowed)
-	}
+	errs = append(errs, judge(examine(ctx, s.config, s.broker, s.handlerTopics()), s.config.Allow, s.logger))
 	return errors.Join(errs...)
 }

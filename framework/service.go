@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework/config"
+	"github.com/hapax-go/hapax/outbox/relay"
 )
 
 // Service is a consumer service: handlers on topics, one broker, one Watermill
@@ -24,9 +27,15 @@ type Service struct {
 
 	registrations []*registration
 	inner         []message.HandlerMiddleware
-	database      *sqlDatabase // of the sql block; nil until a handler needs it
+	database      *sqlDatabase                   // of the sql block; nil until a handler needs it
+	ledgerDB      *sqlDatabase                   // of dedup.ledger.dsn, when that is another one
+	ledgers       map[time.Duration]dedup.Ledger // by window
+	wakeRelay     func()                         // tells a relay of this process that there are outputs; may be nil
+	relay         atomic.Pointer[relay.Relay]
 	closers       []func() error
 	metrics       *metrics
+	tracing       *tracing
+	duplicates    *DuplicateLog
 	health        health
 }
 
@@ -42,7 +51,7 @@ func WithLogger(logger *slog.Logger) Option {
 // New connects to the configured broker and returns a service without handlers.
 // Run, or Close, releases it. The error names the config key to change.
 func New(ctx context.Context, cfg *config.Config, options ...Option) (*Service, error) {
-	s := &Service{config: cfg, metrics: newMetrics()}
+	s := &Service{config: cfg, metrics: newMetrics(), duplicates: newDuplicateLog(time.Now())}
 	for _, option := range options {
 		option(s)
 	}
@@ -50,8 +59,15 @@ func New(ctx context.Context, cfg *config.Config, options ...Option) (*Service, 
 		s.logger = newLogger(cfg.Log)
 	}
 	var err error
+	if s.tracing == nil {
+		var end func() error
+		if s.tracing, end, err = openTracing(ctx, cfg); err != nil {
+			return nil, err
+		}
+		s.closers = append(s.closers, end)
+	}
 	if s.broker, err = OpenBroker(ctx, cfg, s.logger); err != nil {
-		return nil, fmt.Errorf("open broker %s: %w", cfg.Broker, err)
+		return nil, errors.Join(fmt.Errorf("open broker %s: %w", cfg.Broker, err), s.Close())
 	}
 	s.closers = append(s.closers, s.broker.Close)
 	s.router, err = message.NewRouter(
@@ -84,8 +100,11 @@ func (s *Service) Use(middlewares ...message.HandlerMiddleware) {
 // of a handler return outputs or call handlers.Emit instead: they commit with
 // the event.
 func (s *Service) Publisher() message.Publisher {
-	return namedPublisher{s.broker.Publisher(), s.topicNames()}
+	return tracedPublisher{namedPublisher{s.broker.Publisher(), s.topicNames()}, s.tracing}
 }
+
+// Config is the configuration in force.
+func (s *Service) Config() *config.Config { return s.config }
 
 // Broker is the connected broker.
 func (s *Service) Broker() adapters.Broker { return s.broker }

@@ -13,11 +13,11 @@ import (
 	"github.com/hapax-go/hapax/framework/config"
 )
 
-// RuleFor is the row of the rules table in force for a handler: the broker's,
-// with the strategy and the kind of claim that the config insists on.
-func RuleFor(cfg *config.Config, handler string) (dedup.Rule, error) {
+// RuleFor is the row of the rules table in force for a handler of a topic: the
+// broker's, with the strategy and the kind of claim that the config insists on.
+func RuleFor(cfg *config.Config, topic, handler string) (dedup.Rule, error) {
 	settings := cfg.Handler(handler)
-	rule, err := dedup.RuleFor(cfg.Broker, ownDatabase(cfg))
+	rule, err := dedup.RuleFor(ruleBroker(cfg, topic), ownDatabase(cfg))
 	if err != nil {
 		return rule, err
 	}
@@ -44,8 +44,8 @@ func ownDatabase(cfg *config.Config) bool {
 }
 
 // strategy builds what the rule asks for, for one scope.
-func (s *Service) strategy(ctx context.Context, scope dedup.Scope, group string) (dedup.Strategy, error) {
-	rule, err := RuleFor(s.config, scope.Handler)
+func (s *Service) strategy(ctx context.Context, topic string, scope dedup.Scope, group string) (dedup.Strategy, error) {
+	rule, err := RuleFor(s.config, topic, scope.Handler)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *Service) strategy(ctx context.Context, scope dedup.Scope, group string)
 		s.closers = append(s.closers, strategy.Close)
 		return strategy, nil
 	case rule.Strategy == dedup.StrategyInbox && ownDatabase(s.config):
-		return s.openInbox(ctx, window)
+		return s.openInbox(ctx)
 	default:
 		strategy, err := s.broker.Strategy(rule.Strategy, adapters.StrategyOptions{
 			Scope: scope, Group: group, Window: window, Claim: rule.Claim,

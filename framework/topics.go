@@ -2,10 +2,12 @@ package framework
 
 import (
 	"context"
+	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/framework/config"
 )
 
 // topicNames maps logical topics to the names that the topics block gives them.
@@ -13,9 +15,11 @@ import (
 // topic can be renamed at the broker without becoming another one.
 type topicNames map[string]string
 
-func (s *Service) topicNames() topicNames {
+func (s *Service) topicNames() topicNames { return topicNamesOf(s.config) }
+
+func topicNamesOf(cfg *config.Config) topicNames {
 	names := topicNames{}
-	for topic, settings := range s.config.Topics {
+	for topic, settings := range cfg.Topics {
 		if settings.Name != "" {
 			names[topic] = settings.Name
 		}
@@ -26,6 +30,11 @@ func (s *Service) topicNames() topicNames {
 func (n topicNames) of(topic string) string {
 	if name, renamed := n[topic]; renamed {
 		return name
+	}
+	// Dead letters follow their topic: an adapter that gives a message up knows the
+	// name at the broker only, and sends it there.
+	if buried, dead := strings.CutSuffix(topic, dedup.DeadLetterTopic("")); dead && n[buried] != "" {
+		return dedup.DeadLetterTopic(n[buried])
 	}
 	return topic
 }

@@ -27,6 +27,7 @@ func (s *suite) concurrency(t *testing.T) {
 		}
 	})
 	t.Run("equal keys, unordered", func(t *testing.T) {
+		s.need(t, "KeyOrder", s.capabilities.KeyOrder != adapters.OrderAlways)
 		broker, topic := s.open(t), s.Topic(t)
 		m := s.join(t, broker, topic, adapters.Subscription{Ordering: adapters.Unordered})
 		s.publish(t, broker, topic, keyed(1, 10, false)...)

@@ -21,7 +21,7 @@ func (s *suite) deadLetter(t *testing.T) {
 	attempts := 0
 	for {
 		msg := m.receive(t)
-		if eventID(msg) == "behind" && s.Without["Order"] == "" || attempts == 3 {
+		if eventID(msg) == "behind" && s.ordered() || attempts == 3 {
 			require.Equal(t, "behind", eventID(msg))
 			msg.Ack()
 			break

@@ -25,8 +25,7 @@ type Harness struct {
 	// of its process would, and leaves the rest working. It returns at once;
 	// others may take over when the lease has run out. Nil: see Without.
 	Freeze func(t *testing.T, broker adapters.Broker)
-	// Without explains each hook that is nil, by field name. "Order" explains
-	// that the broker keeps no order at all, not even for one consumer.
+	// Without explains each hook that is nil, by field name.
 	Without map[string]string
 
 	// Patience is how long the suite waits for what must happen. Default 30s.
@@ -87,10 +86,13 @@ func (s *suite) needHook(t *testing.T, hook string, has bool) {
 	skipWithout(t, "the harness of "+s.capabilities.Name+" has no "+hook, "Harness.Without", s.Without[hook], has)
 }
 
+// needOrder skips a test of order where none is kept.
 func (s *suite) needOrder(t *testing.T) {
 	t.Helper()
-	s.needHook(t, "Order", s.Without["Order"] == "")
+	s.need(t, "KeyOrder", s.ordered())
 }
+
+func (s *suite) ordered() bool { return s.capabilities.KeyOrder != adapters.OrderNever }
 
 func skipWithout(t *testing.T, lack, where, why string, has bool) {
 	t.Helper()

@@ -31,7 +31,7 @@ func (s *suite) takeover(t *testing.T) {
 		msg.Ack()
 	}
 	require.Equal(t, once(sent), seen.snapshot())
-	if s.Without["Order"] == "" {
+	if s.ordered() {
 		require.Equal(t, []string{"0", "1", "2", "3", "4"}, order, "order of the key")
 	}
 	heir.receiveNothing(t, "all were acked")

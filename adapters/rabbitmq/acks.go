@@ -59,6 +59,13 @@ func (a *acks) ready() int {
 	return a.done
 }
 
+// head is the first tag that is not done: while it stays, those behind it wait.
+func (a *acks) head() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.base
+}
+
 // take returns the tag up to which to acknowledge all, or zero, and with held
 // the tags behind it to acknowledge singly. Without held, waiting says how many
 // those are. What is returned counts as acknowledged.

@@ -36,6 +36,7 @@ type Broker struct {
 	slots     []slot
 	next      atomic.Uint64
 	exchanges sync.Map // declared ones, by name
+	delays    sync.Map // declared queues of delays, by name
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -80,7 +81,7 @@ func (b *Broker) Capabilities() adapters.Capabilities {
 	capabilities := adapters.Capabilities{
 		Name:                 Name,
 		ConsumerGroups:       true,
-		OrderAcrossConsumers: b.config.SingleActiveConsumer,
+		OrderAcrossConsumers: b.config.SingleActiveConsumer || b.config.Partitions > 0,
 		MaxPayload:           b.config.MaxPayload,
 		Why: map[string]string{
 			"Strategies":         "RabbitMQ has nothing that could mark an event together with its acknowledgement: " + dedup.StrategyMessageID + " keeps the marks in a ledger",

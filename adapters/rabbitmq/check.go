@@ -3,6 +3,7 @@ package rabbitmq
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -43,7 +44,14 @@ func (b *Broker) Check(ctx context.Context) (findings []adapters.Finding) {
 			Fix: "set consumer.handler_timeout below rabbitmq.consumer_timeout, or raise the latter here and in the server",
 		})
 	}
-	if window, horizon := b.config.DedupWindow, b.horizon(); window > 0 && window < horizon {
+	window, horizon := b.config.DedupWindow, b.horizon()
+	if window > 0 && horizon == unlimited {
+		findings = append(findings, adapters.Finding{
+			Name:    "rabbitmq-window-too-short",
+			Problem: fmt.Sprintf("dedup.window is %s, but without a limit of deliveries there is no limit either to how late RabbitMQ may deliver a message again: such a copy would take effect a second time", window),
+			Fix:     "set consumer.max_deliveries, or rabbitmq.delivery_limit",
+		})
+	} else if window > 0 && window < horizon {
 		findings = append(findings, adapters.Finding{
 			Name: "rabbitmq-window-too-short",
 			Problem: fmt.Sprintf("dedup.window is %s, but RabbitMQ may deliver a message again %s after it was processed (consumer_timeout %s, for each of the deliveries that are allowed): such a copy would take effect a second time",
@@ -68,7 +76,13 @@ func (b *Broker) Check(ctx context.Context) (findings []adapters.Finding) {
 func (b *Broker) horizon() time.Duration {
 	deliveries := b.config.DeliveryLimit
 	if deliveries <= 0 {
-		deliveries = adapters.Subscription{}.WithDefaults().MaxDeliveries
+		deliveries = adapters.Subscription{MaxDeliveries: b.config.MaxDeliveries}.WithDefaults().MaxDeliveries
+	}
+	if deliveries < 0 {
+		return unlimited
 	}
 	return time.Duration(deliveries) * b.config.ConsumerTimeout
 }
+
+// unlimited is the horizon of a queue that delivers for ever.
+const unlimited = time.Duration(math.MaxInt64)

@@ -42,6 +42,12 @@ type Config struct {
 	// members; the others stand by. With OrderByPartition it is always so, with
 	// Unordered never. Default off: each member keeps its own messages in order.
 	SingleActiveConsumer bool
+	// Partitions divides a group's messages among so many queues, by key, when its
+	// subscription asks for order. Members share the queues, one member a queue, so
+	// that keys stay in order across members which all work. Zero: one queue.
+	Partitions int
+	// PartitionBy says how messages are dealt to partitions. Default BySlots.
+	PartitionBy PartitionBy
 	// Prefetch is how many unacknowledged messages the server sends ahead, per
 	// consumer, at most 65,535. Zero: the subscription's Window.
 	Prefetch int
@@ -52,12 +58,19 @@ type Config struct {
 	// ConsumerTimeout is the server's consumer_timeout: it closes the channel of
 	// a consumer that holds a message longer. Default 30 minutes, as the server's.
 	ConsumerTimeout time.Duration
+	// ParkAfter: a message without a key whose next attempt is at least so far away
+	// waits in a queue of the server, and not in the consumer. Default 10 seconds;
+	// negative: only when the consumer timeout leaves no other way.
+	ParkAfter time.Duration
 	// HandlerTimeout is when a handler's context ends. It is only compared with
 	// ConsumerTimeout; see Check. Zero: there is none.
 	HandlerTimeout time.Duration
 	// DedupWindow is how long the ledger remembers an event. It is only compared
 	// with how late RabbitMQ may deliver a copy; see Check. Zero: not compared.
 	DedupWindow time.Duration
+	// MaxDeliveries is that of the subscriptions to come, negative for no limit. It
+	// only counts in the comparison. Zero: a subscription's default.
+	MaxDeliveries int
 	// MaxPayload is the largest payload in bytes. Default 16 MiB, which every
 	// server takes.
 	MaxPayload int
@@ -100,6 +113,18 @@ func (c *Config) complete() (amqp.URI, error) {
 	}
 	if c.Prefetch < 0 || c.Prefetch > maxPrefetch {
 		return uri, fmt.Errorf("open rabbitmq broker: prefetch is %d, expected 0 to %d", c.Prefetch, maxPrefetch)
+	}
+	if c.PartitionBy == "" {
+		c.PartitionBy = BySlots
+	}
+	switch {
+	case c.Partitions < 0 || c.Partitions > slots:
+		return uri, fmt.Errorf("open rabbitmq broker: partitions is %d, expected 0 to %d", c.Partitions, slots)
+	case c.PartitionBy != BySlots && c.PartitionBy != ByConsistentHash:
+		return uri, fmt.Errorf("open rabbitmq broker: partition by is %q, expected %s or %s", c.PartitionBy, BySlots, ByConsistentHash)
+	}
+	if c.ParkAfter == 0 {
+		c.ParkAfter = 10 * time.Second
 	}
 	for _, field := range []struct {
 		value    *time.Duration

@@ -24,16 +24,20 @@ type delivery struct {
 	lane     string
 	first    *message.Message // of received; for the first handing-out
 	attempts int              // handed out so often, this time included
-	cancel   context.CancelCauseFunc
+	// receivedAt is when the server began to count the consumer timeout.
+	receivedAt time.Time
+	due        time.Time // of one that was parked
+	cancel     context.CancelCauseFunc
 }
 
 func (s *session) deliver(received amqp.Delivery) *delivery {
-	d := &delivery{session: s, received: received, attempts: returned(&received) + 1}
-	d.Position = s.queue + "@" + strconv.FormatUint(received.DeliveryTag, 10)
+	before, due := parked(received.Headers)
+	d := &delivery{due: due, session: s, received: received, attempts: before + returned(&received) + 1, receivedAt: time.Now()}
+	d.Position = s.name + "@" + strconv.FormatUint(received.DeliveryTag, 10)
 	d.first = decode(&d.received)
 	switch s.consumer.subscription.Ordering {
 	case adapters.OrderByPartition:
-		d.lane = "*" // the queue is one partition
+		d.lane = s.queue // it is one partition
 	case adapters.OrderByKey:
 		d.lane = d.first.Metadata.Get(dedup.MetaKey)
 	}
@@ -62,6 +66,7 @@ func (d *delivery) Lane() string { return d.lane }
 // that tells the server: the message comes again, as it must.
 func (d *delivery) Acked() {
 	d.cancel(nil)
+	d.session.open.Add(-1)
 	if failpoint.Hit(failpoint.BeforeAck) == nil && !d.session.lost() {
 		d.session.acks.finish(d.received.DeliveryTag)
 	}
@@ -75,14 +80,21 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	c := d.session.consumer
 	switch {
 	case d.session.lost():
+		d.session.open.Add(-1)
 		return 0, false // it is another session's by now
 	case c.exhausted(d.attempts):
+		d.session.open.Add(-1)
 		c.bury(d, d.attempts)
 		return 0, false
 	}
 	after := d.Requested()
 	if after <= 0 {
 		after = max(c.subscription.RedeliveryDelay, 0)
+	}
+	if d.parks(after) {
+		d.session.open.Add(-1)
+		c.park(d, d.attempts, time.Now().Add(after))
+		return 0, false
 	}
 	d.RetryAfter(0)
 	d.attempts++
@@ -92,6 +104,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 // Abandoned implements flow.Delivery. The message goes back with all others of
 // the session, when it ends.
 func (d *delivery) Abandoned() {
+	d.session.open.Add(-1)
 	if d.cancel != nil {
 		d.cancel(errDraining)
 	}

@@ -1,6 +1,7 @@
 package rabbitmq_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -201,11 +202,11 @@ func killScenario() scenario {
 
 // Consumers are killed all the time.
 func TestKilled(t *testing.T) {
-	real := killScenario()
-	t.Logf("seed %d", real.workload.Seed)
-	control := real
-	control.Plain = true
-	require.NoError(t, fault.Verdict(real.run(t), control.run(t)))
+	onEveryStore(t, func(t *testing.T, s scenario, _ []*proxy.Proxy) {
+		control := s
+		control.Plain = true
+		require.NoError(t, fault.Verdict(s.run(t), control.run(t)))
+	}, false)
 }
 
 // The same with one active consumer a queue: also in order per key.
@@ -220,54 +221,85 @@ func TestKilledInOrder(t *testing.T) {
 
 // Each process dies at a point of the processing order.
 func TestKilledAtEveryPoint(t *testing.T) {
-	s := killScenario()
-	s.workload.Events, s.strikes = 500, nil
-	for _, point := range []string{"after-claim", "after-handle", "before-publish", "after-publish", "before-mark", "after-mark", "before-ack", "after-ack"} {
-		s.failpoints = append(s.failpoints, point+"@20")
-	}
-	t.Logf("seed %d", s.workload.Seed)
-	report := s.run(t)
-	require.NoError(t, report.Err())
-	require.GreaterOrEqual(t, report.Kills, len(s.failpoints))
+	onEveryStore(t, func(t *testing.T, s scenario, _ []*proxy.Proxy) {
+		s.workload.Events, s.strikes = 500, nil
+		for _, point := range []string{"after-claim", "after-handle", "before-publish", "after-publish", "before-mark", "after-mark", "before-ack", "after-ack"} {
+			s.failpoints = append(s.failpoints, point+"@20")
+		}
+		report := s.run(t)
+		require.NoError(t, report.Err())
+		require.GreaterOrEqual(t, report.Kills, len(s.failpoints))
+	}, false)
 }
 
-// throughProxy puts a proxy between the consumers and the server.
-func throughProxy(t *testing.T, s *scenario) *proxy.Proxy {
+// throughProxy puts a proxy before a server, and returns the URL to give to clients.
+func throughProxy(t *testing.T, server string, seed uint64) (*proxy.Proxy, string) {
 	t.Helper()
-	address := servers.Require(t, servers.RabbitMQ)
-	between, err := proxy.Listen(address.Hosts[0], s.workload.Seed)
+	address := servers.Require(t, server)
+	between, err := proxy.Listen(address.Hosts[0], seed)
 	require.NoError(t, err)
 	t.Cleanup(between.Close)
 	parsed, err := url.Parse(address.URL)
 	require.NoError(t, err)
 	parsed.Host = between.Addr()
-	s.URL = parsed.String()
-	return between
+	return between, parsed.String()
 }
 
-// Every connection of the consumers dies within one and a half seconds.
-func TestConnectionChaos(t *testing.T) {
-	s := killScenario()
-	s.strikes = nil
-	if !soak() {
-		s.workload.Events = 400
+// stores are the ledgers that scenarios run with; the embedded one has no URL.
+var stores = []string{servers.Redis, ""}
+
+// onEveryStore runs a scenario once for each ledger. With a faulty one, the ledger's
+// connections suffer as the broker's do.
+func onEveryStore(t *testing.T, run func(t *testing.T, s scenario, proxies []*proxy.Proxy), faulty bool) {
+	for _, store := range stores {
+		t.Run(cmp.Or(store, "sqlite"), func(t *testing.T) {
+			s := killScenario()
+			t.Logf("seed %d", s.workload.Seed)
+			var proxies []*proxy.Proxy
+			if faulty {
+				between, address := throughProxy(t, servers.RabbitMQ, s.workload.Seed)
+				s.URL, proxies = address, append(proxies, between)
+			}
+			switch {
+			case store != "" && faulty:
+				between, address := throughProxy(t, store, s.workload.Seed+1)
+				s.Ledger, proxies = address, append(proxies, between)
+			case store != "":
+				s.Ledger = servers.Require(t, store).URL
+			}
+			run(t, s, proxies)
+		})
 	}
-	between := throughProxy(t, &s)
-	between.CutEvery(500*time.Millisecond, 1500*time.Millisecond)
-	t.Logf("seed %d", s.workload.Seed)
-	require.NoError(t, s.run(t).Err())
-	require.Positive(t, between.Stats().Cut)
 }
 
-// Answers get lost, confirms among them, with the connection after them.
+// Every connection of the consumers dies within one and a half seconds, those to
+// the ledger too.
+func TestConnectionChaos(t *testing.T) {
+	onEveryStore(t, func(t *testing.T, s scenario, proxies []*proxy.Proxy) {
+		s.strikes, s.workload.Events = nil, max(6000, s.workload.Events)
+		for _, between := range proxies {
+			between.CutEvery(500*time.Millisecond, 1500*time.Millisecond)
+		}
+		require.NoError(t, s.run(t).Err())
+		for _, between := range proxies {
+			require.Positive(t, between.Stats().Cut)
+		}
+	}, true)
+}
+
+// Three in ten answers get lost, confirms and marks among them, with the connection
+// after them.
 func TestLostAnswers(t *testing.T) {
-	s := killScenario()
-	s.strikes = nil
-	between := throughProxy(t, &s)
-	between.DropResponses(proxy.Drop{Fraction: 0.02, Spare: 40, Delay: 100 * time.Millisecond})
-	t.Logf("seed %d", s.workload.Seed)
-	require.NoError(t, s.run(t).Err())
-	require.Positive(t, between.Stats().Dropped)
+	onEveryStore(t, func(t *testing.T, s scenario, proxies []*proxy.Proxy) {
+		s.strikes, s.workload.Events = nil, max(2000, s.workload.Events)
+		for _, between := range proxies {
+			between.DropResponses(proxy.Drop{Fraction: 0.3, Spare: 40, Delay: 100 * time.Millisecond})
+		}
+		require.NoError(t, s.run(t).Err())
+		for _, between := range proxies {
+			require.Positive(t, between.Stats().Dropped)
+		}
+	}, true)
 }
 
 // The server is restarted in the middle, once in order and once by kill -9. It

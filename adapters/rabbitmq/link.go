@@ -1,7 +1,9 @@
 package rabbitmq
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -130,7 +132,7 @@ func (l *link) watch(conn *amqp.Connection, blockings <-chan amqp.Blocking) {
 		if l.conn == conn {
 			l.blocked = ""
 			if blocking.Active {
-				l.blocked = max(blocking.Reason, "no reason given")
+				l.blocked = cmp.Or(blocking.Reason, "no reason given")
 			}
 		}
 		l.mu.Unlock()
@@ -156,7 +158,10 @@ func (l *link) address() string {
 func (l *link) explain(err error) error {
 	hint := "is the server up, and the address right?"
 	var refused *amqp.Error
+	var untrusted *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &untrusted):
+		hint = "set rabbitmq.tls.ca_file to the authority that signed the server's certificate, and rabbitmq.tls.server_name to a name in it"
 	case errors.Is(err, amqp.ErrCredentials):
 		hint = "check user and password in rabbitmq.url"
 	case errors.Is(err, amqp.ErrVhost), errors.As(err, &refused) && (refused.Code == amqp.NotAllowed || refused.Code == amqp.AccessRefused):

@@ -29,11 +29,15 @@ var escaped = strings.NewReplacer("%", "%25", "_", "%5F")
 // queueName is the queue of a group: "topic_group", as the official adapter's
 // GenerateQueueNameTopicNameWithSuffix has it. Underscores and percent signs in
 // the topic, and only there, are percent-encoded.
-func queueName(topic, group string) (string, error) {
+func queueName(topic, group string) (string, error) { return queueVariant(topic, "", group) }
+
+// queueVariant is the name of something else that a group has for a topic, such as
+// one of its partitions. No topic is escaped to one that ends in %variant.
+func queueVariant(topic, variant, group string) (string, error) {
 	if group == "" {
 		return "", fmt.Errorf("the subscription has no group")
 	}
-	name := escaped.Replace(topic) + "_" + group
+	name := escaped.Replace(topic) + variant + "_" + group
 	if len(name) > maxName || strings.HasPrefix(name, "amq.") {
 		return "", fmt.Errorf("the queue of topic %q and group %q would be named %q: RabbitMQ allows %d bytes and no amq. in front; shorten the topic's or the service's name", topic, group, name, maxName)
 	}

@@ -35,17 +35,17 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	if err != nil {
 		return fmt.Errorf("publish: %w: %w", dedup.ErrBadOutput, err)
 	}
-	publishings := make([]amqp.Publishing, len(messages))
+	postings := make([]posting, len(messages))
 	now := time.Now()
 	for i, msg := range messages {
-		if publishings[i], err = p.broker.encode(topic, msg, now); err != nil {
+		if postings[i], err = p.broker.encode(topic, msg, now); err != nil {
 			return err
 		}
 	}
 	if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
 		return err
 	}
-	if err := p.broker.publish(exchange, publishings); err != nil {
+	if err := p.broker.publish(exchange, postings); err != nil {
 		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, err)
 	}
 	return failpoint.Hit(failpoint.AfterPublish)
@@ -63,9 +63,9 @@ type slot struct {
 	sender *sender
 }
 
-// publish sends publishings over one channel, in order. The messages' contexts
-// do not count: a publish that was withdrawn half way would have to be explained.
-func (b *Broker) publish(exchange string, publishings []amqp.Publishing) error {
+// publish sends postings over one channel, in order. The messages' contexts do not
+// count: a publish that was withdrawn half way would have to be explained.
+func (b *Broker) publish(exchange string, postings []posting) error {
 	ctx, cancel := context.WithTimeoutCause(b.ctx, b.config.PublishTimeout, fmt.Errorf("no answer within %s", b.config.PublishTimeout))
 	defer cancel()
 	for {
@@ -76,9 +76,9 @@ func (b *Broker) publish(exchange string, publishings []amqp.Publishing) error {
 		if err != nil {
 			return err
 		}
-		c, err := s.send(ctx, exchange, publishings)
+		c, err := s.send(ctx, exchange, postings)
 		switch {
-		case errors.Is(err, ErrUnroutable) && c.unrouted == len(publishings) && isLetter(publishings[0]):
+		case errors.Is(err, ErrUnroutable) && c.unrouted == len(postings) && isLetter(postings[0]):
 			if err := b.keep(ctx, exchange); err != nil {
 				return err
 			}
@@ -92,8 +92,8 @@ func (b *Broker) publish(exchange string, publishings []amqp.Publishing) error {
 
 // isLetter: a dead letter always finds a queue, whatever its topic is called. An
 // event that cannot be processed must not be stuck because nobody reads letters.
-func isLetter(publishing amqp.Publishing) bool {
-	reason, _ := publishing.Headers[dedup.MetaDeadReason].(string)
+func isLetter(p posting) bool {
+	reason, _ := p.Headers[dedup.MetaDeadReason].(string)
 	return reason != ""
 }
 
@@ -150,6 +150,9 @@ func (b *Broker) fill(ctx context.Context, slot *slot, exchange string) (*sender
 			slot.sender = nil
 			return nil, err
 		}
+	}
+	if exchange == "" { // the default exchange, which leads to any queue by its name
+		return slot.sender, nil
 	}
 	if _, declared := b.exchanges.Load(exchange); !declared {
 		if err := onChannel(conn, func(channel *amqp.Channel) error { return declareExchange(channel, exchange) }); err != nil {

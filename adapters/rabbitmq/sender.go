@@ -32,6 +32,12 @@ type sender struct {
 	dead  error            // why the channel is of no use any more
 }
 
+// posting is a message on its way to an exchange.
+type posting struct {
+	key string // for routing
+	amqp.Publishing
+}
+
 // call is one Publish that waits for its confirms. Guarded by the sender's mu
 // until done is closed.
 type call struct {
@@ -142,14 +148,14 @@ func (s *sender) usable() bool {
 }
 
 // send publishes to an exchange and waits for all confirms.
-func (s *sender) send(ctx context.Context, exchange string, publishings []amqp.Publishing) (*call, error) {
-	c := &call{open: len(publishings), done: make(chan struct{})}
+func (s *sender) send(ctx context.Context, exchange string, postings []posting) (*call, error) {
+	c := &call{open: len(postings), done: make(chan struct{})}
 	select {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():
 		return c, context.Cause(ctx)
 	}
-	s.write(exchange, publishings, c)
+	s.write(exchange, postings, c)
 	<-s.turn
 	select {
 	case <-c.done:
@@ -159,9 +165,9 @@ func (s *sender) send(ctx context.Context, exchange string, publishings []amqp.P
 	}
 }
 
-// write sends publishings; it is the sender's turn. A failure ends the channel:
+// write sends postings; it is the sender's turn. A failure ends the channel:
 // nobody knows how much of the frames has reached the server.
-func (s *sender) write(exchange string, publishings []amqp.Publishing, c *call) {
+func (s *sender) write(exchange string, postings []posting, c *call) {
 	s.mu.Lock()
 	if s.dead != nil {
 		c.open, c.err = 0, s.dead
@@ -169,14 +175,14 @@ func (s *sender) write(exchange string, publishings []amqp.Publishing, c *call) 
 		s.mu.Unlock()
 		return
 	}
-	for i := range publishings {
+	for i := range postings {
 		s.calls[s.last+uint64(i)+1] = c // before it is sent: the answer may be quick
 	}
 	s.mu.Unlock()
-	for i := range publishings {
+	for i := range postings {
 		s.last++
-		publishings[i].CorrelationId = strconv.FormatUint(s.last, 36)
-		if err := s.channel.Publish(exchange, "", true, false, publishings[i]); err != nil {
+		postings[i].CorrelationId = strconv.FormatUint(s.last, 36)
+		if err := s.channel.Publish(exchange, postings[i].key, true, false, postings[i].Publishing); err != nil {
 			s.fail(fmt.Errorf("%w (%w)", errUnknown, err))
 			go func() { _ = s.channel.Close() }() // it may have to wait for the connection's end
 			return

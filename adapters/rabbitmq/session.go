@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
@@ -17,7 +19,9 @@ import (
 // their session, and once that has ended they acknowledge nothing.
 type session struct {
 	consumer   *consumer
+	reader     *reader
 	queue      string
+	name       string // of the session, in positions
 	tag        string // of the consumer
 	channel    *amqp.Channel
 	deliveries <-chan amqp.Delivery
@@ -28,6 +32,9 @@ type session struct {
 	// careful: one message at a time is asked for; see consumer.suspect.
 	careful  bool
 	prefetch int
+
+	// open counts the deliveries in the flow.
+	open atomic.Int64
 
 	acks   *acks
 	acking sync.WaitGroup
@@ -42,45 +49,27 @@ const (
 	// patience is how long messages wait for a slow one before them, until they
 	// are acknowledged without it.
 	patience = 50 * time.Millisecond
+	// early is by how much a parked message may come before it is due: two
+	// machines' clocks differ.
+	early = time.Second
 )
 
-// open connects if need be, declares the topology and starts to consume.
-func (c *consumer) open(ctx context.Context, careful bool) (*session, error) {
-	queue, err := c.broker.declareGroup(ctx, c.topic, c.subscription)
-	if err != nil {
-		return nil, err
+func newSession(r *reader, channel *amqp.Channel, careful bool) *session {
+	c := r.consumer
+	s := &session{
+		consumer: c, reader: r, queue: r.queue, tag: "hapax", channel: channel, careful: careful,
+		// Tags of two channels are the same numbers; positions must not be.
+		name: fmt.Sprintf("%s/%x", r.queue, dedup.NextToken()),
+		acks: newAcks(), ending: make(chan struct{}),
 	}
-	conn, err := c.broker.consuming.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	channel, err := conn.Channel()
-	if err != nil {
-		return nil, fmt.Errorf("open channel: %w", err)
-	}
-	s := &session{consumer: c, queue: queue, channel: channel, careful: careful, acks: newAcks(), ending: make(chan struct{})}
 	s.closed = channel.NotifyClose(make(chan *amqp.Error, 1))
 	s.prefetch = c.broker.config.prefetch(c.subscription.Window)
 	if careful {
 		s.prefetch = 1
 	}
-	if err := channel.Qos(s.prefetch, 0, false); err != nil {
-		_ = channel.Close()
-		return nil, fmt.Errorf("set prefetch %d: %w", s.prefetch, err)
-	}
-	var arguments amqp.Table
-	if c.broker.config.Priority != 0 {
-		arguments = amqp.Table{"x-priority": c.broker.config.Priority}
-	}
-	s.tag = "hapax"
-	if s.deliveries, err = channel.Consume(queue, s.tag, false, false, false, false, arguments); err != nil {
-		_ = channel.Close()
-		return nil, fmt.Errorf("consume queue %q: %w", queue, err)
-	}
 	s.ctx, s.cancel = context.WithCancelCause(c.values)
 	s.ended = sync.OnceValue(s.finish)
-	s.acking.Go(s.acknowledge)
-	return s, nil
+	return s
 }
 
 // receive offers deliveries to the flow until ctx ends or the channel does, or
@@ -96,6 +85,10 @@ func (s *session) receive(ctx context.Context) (turn bool) {
 			}
 			s.acks.begin(received.DeliveryTag)
 			d := s.deliver(received)
+			if time.Until(d.due) > early {
+				s.consumer.park(d, d.attempts-1, d.due)
+				continue
+			}
 			suspect := s.consumer.suspect(d.attempts - 1)
 			switch {
 			case s.consumer.exhausted(d.attempts - 1):
@@ -104,7 +97,9 @@ func (s *session) receive(ctx context.Context) (turn bool) {
 			case suspect && !s.careful:
 				return true
 			}
+			s.open.Add(1)
 			if s.consumer.flow.Offer(ctx, d) != nil {
+				s.open.Add(-1)
 				return false
 			}
 			// Among the returned ones are others, and to change over too soon would
@@ -117,6 +112,20 @@ func (s *session) receive(ctx context.Context) (turn bool) {
 			}
 		case <-ctx.Done():
 			return false
+		}
+	}
+}
+
+// settle waits, for a time, until nothing of the session is in flight, so that the
+// channel can be closed and nobody loses their work.
+func (s *session) settle(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for s.open.Load() > 0 && !s.lost() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -138,6 +147,7 @@ func (s *session) acknowledge() {
 	defer timer.Stop()
 	enough := s.prefetch / 4
 	var held <-chan time.Time
+	var head uint64 // when held was set
 	for {
 		select {
 		case <-s.acks.wake:
@@ -149,10 +159,16 @@ func (s *session) acknowledge() {
 				}
 			}
 			if waiting := s.send(false); waiting > 0 && held == nil {
-				held = time.After(patience)
+				held, head = time.After(patience), s.acks.head()
 			}
 		case <-held:
 			held = nil
+			// While the head moves on, nobody is slow: messages are only done in
+			// another order than they came, and the next frame takes them along.
+			if now := s.acks.head(); now != head && s.acks.ready() > 0 {
+				held, head = time.After(patience), now
+				continue
+			}
 			s.send(true)
 		case <-s.ending:
 			s.send(true)

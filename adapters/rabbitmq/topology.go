@@ -74,7 +74,7 @@ func (b *Broker) declareGroup(ctx context.Context, topic string, subscription ad
 // later; see differs.
 func (b *Broker) queueArguments(conn *amqp.Connection, topic string, subscription adapters.Subscription) amqp.Table {
 	arguments := amqp.Table{amqp.QueueTypeArg: string(b.config.QueueType)}
-	if b.single(subscription) {
+	if b.single(subscription) || b.partitions(subscription) > 0 {
 		arguments[amqp.SingleActiveConsumerArg] = true
 	}
 	if b.config.QueueType != Quorum {

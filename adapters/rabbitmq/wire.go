@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	wmamqp "github.com/ThreeDotsLabs/watermill-amqp/v2/pkg/amqp"
@@ -24,33 +25,33 @@ var wire wmamqp.DefaultMarshaler
 const maxHeaders = 120 << 10
 
 // encode checks a message and turns it into a publishing.
-func (b *Broker) encode(topic string, msg *message.Message, now time.Time) (amqp.Publishing, error) {
+func (b *Broker) encode(topic string, msg *message.Message, now time.Time) (posting, error) {
 	if len(msg.Payload) > b.config.MaxPayload {
-		return amqp.Publishing{}, fmt.Errorf("%w: the payload of message %s to %q has %d bytes, the limit is %d: send a reference to the data, or raise the limit here and in the server (max_message_size)",
+		return posting{}, fmt.Errorf("%w: the payload of message %s to %q has %d bytes, the limit is %d: send a reference to the data, or raise the limit here and in the server (max_message_size)",
 			dedup.ErrBadOutput, msg.UUID, topic, len(msg.Payload), b.config.MaxPayload)
 	}
 	size := len(msg.UUID)
 	for name, value := range msg.Metadata {
 		if len(name) > maxName {
-			return amqp.Publishing{}, fmt.Errorf("%w: message %s to %q has a metadata name of %d bytes, AMQP allows %d: shorten %.40q…",
+			return posting{}, fmt.Errorf("%w: message %s to %q has a metadata name of %d bytes, AMQP allows %d: shorten %.40q…",
 				dedup.ErrBadOutput, msg.UUID, topic, len(name), maxName, name)
 		}
 		size += len(name) + len(value) + 6
 	}
 	if size > maxHeaders {
-		return amqp.Publishing{}, fmt.Errorf("%w: the metadata of message %s to %q has %d bytes, AMQP headers have room for %d: move data to the payload",
+		return posting{}, fmt.Errorf("%w: the metadata of message %s to %q has %d bytes, AMQP headers have room for %d: move data to the payload",
 			dedup.ErrBadOutput, msg.UUID, topic, size, maxHeaders)
 	}
 	publishing, err := wire.Marshal(msg)
 	if err != nil {
-		return publishing, fmt.Errorf("%w: encode message %s to %q: %w", dedup.ErrBadOutput, msg.UUID, topic, err)
+		return posting{}, fmt.Errorf("%w: encode message %s to %q: %w", dedup.ErrBadOutput, msg.UUID, topic, err)
 	}
 	if msg.Metadata.Get(dedup.MetaPublishedAt) == "" {
 		publishing.Headers[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
 	}
 	delete(publishing.Headers, dedup.MetaBrokerID) // it is the property
 	publishing.MessageId = messageID(msg)
-	return publishing, nil
+	return posting{routingKey(msg, publishing.MessageId), publishing}, nil
 }
 
 // messageID is the message-id property: the event ID, so that consumers that know
@@ -78,14 +79,17 @@ func decode(delivery *amqp.Delivery) *message.Message {
 	uuid, _ := delivery.Headers[wmamqp.DefaultMessageUUIDHeaderKey].(string)
 	msg := message.NewMessage(uuid, slices.Clone(delivery.Body))
 	msg.Metadata = make(message.Metadata, len(delivery.Headers)+1)
+	_, parked := delivery.Headers[headerAttempts]
 	for name, value := range delivery.Headers {
 		switch value := value.(type) {
 		case string:
-			if name != wmamqp.DefaultMessageUUIDHeaderKey {
+			if name != wmamqp.DefaultMessageUUIDHeaderKey && !(parked && strings.HasPrefix(name, headerFirstDeath)) {
 				msg.Metadata[name] = value
 			}
 		default:
-			if name != headerDeliveryCount && name != headerDeath {
+			switch name {
+			case headerDeliveryCount, headerDeath, headerAttempts, headerDue:
+			default:
 				msg.Metadata[name] = fmt.Sprint(value)
 			}
 		}
@@ -93,7 +97,9 @@ func decode(delivery *amqp.Delivery) *message.Message {
 	if delivery.MessageId != "" {
 		msg.Metadata[dedup.MetaBrokerID] = delivery.MessageId
 	}
-	describeDeath(msg, delivery.Headers)
+	if !parked { // its death was the end of a delay
+		describeDeath(msg, delivery.Headers)
+	}
 	return msg
 }
 
@@ -101,6 +107,7 @@ func decode(delivery *amqp.Delivery) *message.Message {
 const (
 	headerDeliveryCount = "x-delivery-count" // times returned to a quorum queue
 	headerDeath         = "x-death"          // a list of tables, the latest first
+	headerFirstDeath    = "x-first-death-"
 )
 
 // returned is how often the message was delivered before and came back. Classic

@@ -17,12 +17,8 @@ import (
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/adapters/rabbitmq"
 	"github.com/hapax-go/hapax/dedup"
-	"github.com/hapax-go/hapax/dedup/ledger/coalesce"
-	sqliteledger "github.com/hapax-go/hapax/dedup/ledger/sqlite"
 	"github.com/hapax-go/hapax/internal/fault"
 	"github.com/hapax-go/hapax/internal/fault/effects"
-	"github.com/hapax-go/hapax/outbox/inbox"
-	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
 // workerSettings are a consumer process's arguments, as JSON.
@@ -32,6 +28,10 @@ type workerSettings struct {
 	Plain bool
 	// Single: one active consumer a queue, for order across processes.
 	Single bool
+	// Ledger is the URL of the first stage's ledger. Empty: a SQLite file.
+	Ledger string
+	// Lease of the first stage. Zero: 2s.
+	Lease time.Duration
 }
 
 func (w workerSettings) config() rabbitmq.Config {
@@ -50,8 +50,8 @@ const (
 )
 
 // worker is one consumer process. Its first stage turns each event into an
-// output, with message-id over a ledger in a file that all processes share; the
-// second books the output as a row, in the transaction of the mark.
+// output, with message-id over a ledger that all processes share; the second books
+// the outputs, one row an event ID.
 func worker(ctx context.Context, args []string) int {
 	var w workerSettings
 	err := json.Unmarshal([]byte(args[0]), &w)
@@ -80,83 +80,53 @@ func (w workerSettings) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, broker.Close()) }()
-	relay, book, closeStores, err := w.strategies(ctx, broker)
+	if _, err := books.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS booked (id TEXT PRIMARY KEY) WITHOUT ROWID"); err != nil {
+		return err
+	}
+	strategy, closeStore, err := w.strategy(ctx, broker)
 	if err != nil {
 		return err
 	}
-	defer closeStores()
+	defer closeStore()
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 20 * time.Second}, watermill.NopLogger{})
 	if err != nil {
 		return err
 	}
 	in, out := w.stages()
-	for _, stage := range []struct {
-		group, topic string
-		strategy     dedup.Strategy
-		handle       message.HandlerFunc
-	}{
-		{relayGroup, in, relay, w.relay(tried)},
-		{bookGroup, out, book, w.book(books)},
-	} {
-		subscriber, err := broker.Subscriber(adapters.Subscription{Group: stage.group, Window: 100, MaxDeliveries: 200, RedeliveryDelay: 50 * time.Millisecond, DrainTimeout: 10 * time.Second})
-		if err != nil {
-			return err
-		}
-		scope := dedup.Scope{Service: "test", Handler: stage.group}
-		middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: stage.strategy, InFlightWait: time.Second})
-		if err != nil {
-			return err
-		}
-		router.AddHandler(stage.group, stage.topic, subscriber, out, broker.Publisher(), stage.handle).AddMiddleware(middleware.Wrap)
+	relays, err := w.subscribe(broker, relayGroup)
+	if err != nil {
+		return err
 	}
+	middleware, err := dedup.New(dedup.Config{Scope: dedup.Scope{Service: w.Topic, Handler: relayGroup}, Strategy: strategy, InFlightWait: time.Second})
+	if err != nil {
+		return err
+	}
+	router.AddHandler(relayGroup, in, relays, out, broker.Publisher(), w.relay(tried)).AddMiddleware(middleware.Wrap)
+	bookings, err := w.subscribe(broker, bookGroup)
+	if err != nil {
+		return err
+	}
+	router.AddConsumerHandler(bookGroup, out, bookings, w.book(books))
 	go func() { <-ctx.Done(); _ = router.Close() }()
 	go func() { <-router.Running(); _ = fault.Ready(ctx) }()
 	return router.Run(context.WithoutCancel(ctx))
 }
 
-// strategies are those of the two stages.
-func (w workerSettings) strategies(ctx context.Context, broker *rabbitmq.Broker) (relay, book dedup.Strategy, closeAll func(), err error) {
+func (w workerSettings) subscribe(broker *rabbitmq.Broker, group string) (message.Subscriber, error) {
+	return broker.Subscriber(adapters.Subscription{Group: group, Window: 100, RedeliveryDelay: 50 * time.Millisecond, DrainTimeout: 10 * time.Second})
+}
+
+// strategy is that of the first stage.
+func (w workerSettings) strategy(ctx context.Context, broker *rabbitmq.Broker) (dedup.Strategy, func(), error) {
 	if w.Plain {
-		plain := dedup.Plain{Publisher: broker.Publisher()}
-		return plain, plain, func() {}, nil
+		return dedup.Plain{Publisher: broker.Publisher()}, func() {}, nil
 	}
-	marks, _, err := sqldb.Open(ctx, filepath.Join(w.Folder, "ledger"))
+	ledger, closeStore, err := w.openLedger(ctx)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	store, err := sqliteledger.Open(ctx, marks, sqliteledger.Config{Window: time.Hour})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	ledger := coalesce.New(store)
-	strategy := dedup.NewLedgerStrategy(ledger, broker.Publisher(), dedup.LedgerOptions{Lease: 2 * time.Second, Logger: slog.New(slog.DiscardHandler)})
-
-	shop, _, err := sqldb.Open(ctx, filepath.Join(w.Folder, "books"))
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	table, err := sqliteledger.Open(ctx, shop, sqliteledger.Config{Window: time.Hour})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	group := inbox.NewGroup(shop, inbox.Config{})
-	return strategy, &inbox.Strategy{Group: group, Marks: inboxMarks{table, shop}, Publisher: broker.Publisher()}, func() {
-		_, _, _, _ = strategy.Close(), ledger.Close(), group.Close(), marks.Close()
-		_, _ = table.Close(), shop.Close()
-	}, nil
-}
-
-type inboxMarks struct {
-	ledger *sqliteledger.Ledger
-	db     *sql.DB
-}
-
-func (m inboxMarks) Lookup(ctx context.Context, entries []*dedup.Entry) error {
-	return m.ledger.Lookup(ctx, m.db, entries)
-}
-
-func (m inboxMarks) Mark(ctx context.Context, tx *sql.Tx, entries []*dedup.Entry) error {
-	return m.ledger.Mark(ctx, tx, entries)
+	strategy := dedup.NewLedgerStrategy(ledger, broker.Publisher(), dedup.LedgerOptions{Lease: w.lease(), Logger: slog.New(slog.DiscardHandler)})
+	return strategy, func() { _, _ = strategy.Close(), ledger.Close(); closeStore() }, nil
 }
 
 func (w workerSettings) relay(tried *sql.DB) message.HandlerFunc {
@@ -174,20 +144,34 @@ func (w workerSettings) relay(tried *sql.DB) message.HandlerFunc {
 	}
 }
 
-func (w workerSettings) book(books *sql.DB) message.HandlerFunc {
-	return func(msg *message.Message) ([]*message.Message, error) {
+// book counts what came out of the first stage: a row for every event ID, so that
+// only an output with another ID than its first copy's counts twice.
+func (w workerSettings) book(books *sql.DB) message.NoPublishHandlerFunc {
+	return func(msg *message.Message) (err error) {
 		var event fault.Event
 		if err := json.Unmarshal(msg.Payload, &event); err != nil {
-			return nil, err
+			return err
 		}
-		var to effects.Execer = books
-		if !w.Plain {
-			tx, err := inbox.Tx(msg.Context())
-			if err != nil {
-				return nil, err
-			}
-			to = tx
+		effect := fault.Effect{ID: event.ID, Key: event.Key, Seq: event.Seq, Consumer: w.Name}
+		if w.Plain {
+			return effects.Insert(msg.Context(), books, effect)
 		}
-		return nil, effects.Insert(msg.Context(), to, fault.Effect{ID: event.ID, Key: event.Key, Seq: event.Seq, Consumer: w.Name})
+		ctx := msg.Context()
+		tx, err := books.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }()
+		marked, err := tx.ExecContext(ctx, "INSERT INTO booked (id) VALUES (?) ON CONFLICT DO NOTHING", msg.Metadata.Get(dedup.MetaEventID))
+		if err != nil {
+			return err
+		}
+		if rows, err := marked.RowsAffected(); err != nil || rows == 0 {
+			return err
+		}
+		if err := effects.Insert(ctx, tx, effect); err != nil {
+			return err
+		}
+		return tx.Commit()
 	}
 }

@@ -8,6 +8,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Connect returns a connected client, for stores that live beside the broker. The
+// caller closes it. The client never repeats a command by itself.
+func Connect(ctx context.Context, config Config) (redis.UniversalClient, error) {
+	if err := config.complete(); err != nil {
+		return nil, err
+	}
+	client := newClient(config)
+	if err := client.Ping(ctx).Err(); err != nil {
+		return nil, errors.Join(explain(ctx, config, err), client.Close())
+	}
+	return client, nil
+}
+
 // newClient connects. The client never repeats a command by itself: a repeated
 // XREADGROUP whose first answer was lost leaves entries pending that nobody has
 // seen, and a repeated publish is a copy. Who sends a command knows what to do.
@@ -21,7 +34,8 @@ func newClient(c Config) redis.UniversalClient {
 		})
 	case Sentinel:
 		return redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName: c.MasterName, SentinelAddrs: c.Addresses, Username: c.Username, Password: c.Password, DB: c.DB, TLSConfig: c.TLS,
+			MasterName: c.MasterName, SentinelAddrs: c.Addresses, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
+			Username: c.Username, Password: c.Password, DB: c.DB, TLSConfig: c.TLS,
 			Protocol: 2, MaxRetries: -1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
 			PoolSize: poolSize, MaxIdleConns: idleConnections, ContextTimeoutEnabled: true, DisableIdentity: true,
 		})

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -26,9 +27,18 @@ type unit struct {
 type entry struct{ id, lane string }
 
 type mark struct {
-	id     dedup.ID
-	digest []byte
-	token  string // of a pessimistic claim
+	id    dedup.ID
+	tag   marks.Tag
+	token uint64 // of a pessimistic claim
+}
+
+// pack appends the mark as scripts have it.
+func (m *mark) pack(to []byte) []byte {
+	to = append(append(to, m.id[:]...), m.tag[:]...)
+	if m.token != 0 {
+		to = binary.BigEndian.AppendUint64(to, m.token)
+	}
+	return to
 }
 
 const (
@@ -83,58 +93,95 @@ type call struct {
 	units   []*unit
 	keys    []string
 	streams map[string]int // index in keys, from 1
-	args    []any
 	bytes   int
+	marks   int
+	outputs int
+	entries int
 }
 
-const unitArgs = 6 // arguments before the first unit
+// A script knows streams by one byte.
+const maxStreams = 200
 
 func (m *membership) newCall() *call {
-	return &call{member: m, streams: map[string]int{}, args: make([]any, unitArgs, unitArgs+12*commitBatch), keys: make([]string, 5, 8)}
+	return &call{member: m, streams: map[string]int{}, keys: make([]string, 5, 8)}
 }
 
 // add puts a unit into the call; false when it must go into another: the call is
 // full, or has marks of another window.
 func (c *call) add(u *unit) bool {
-	if c.bytes > commitBytes || len(u.marks) > 0 && c.set.Key != "" && c.set != u.set {
+	if c.bytes > commitBytes || len(u.marks) > 0 && c.set.Key != "" && c.set != u.set || len(c.keys)+len(u.outputs) > maxStreams && len(c.units) > 0 {
 		return false
 	}
 	c.units = append(c.units, u)
 	if len(u.marks) > 0 {
 		c.set = u.set
 	}
-	c.args = append(c.args, len(u.marks))
-	for _, mark := range u.marks {
-		c.args = append(c.args, mark.id[:], mark.digest, mark.token)
-	}
-	c.args = append(c.args, len(u.outputs))
 	for _, output := range u.outputs {
-		index := c.streams[output.topic]
-		if index == 0 {
+		if c.streams[output.topic] == 0 {
 			c.keys = append(c.keys, output.topic)
-			index = len(c.keys)
-			c.streams[output.topic] = index
+			c.streams[output.topic] = len(c.keys)
 		}
-		c.args = append(c.args, index, output.uuid, output.metadata, output.body)
 		c.bytes += len(output.metadata) + len(output.body)
 	}
-	c.args = append(c.args, len(u.entries))
-	for _, entry := range u.entries {
-		c.args = append(c.args, entry.id, entry.lane)
-	}
+	c.marks += len(u.marks)
+	c.outputs += len(u.outputs)
+	c.entries += len(u.entries)
 	return true
 }
 
-func (c *call) run(ctx context.Context) {
-	m, consumer, config := c.member, c.member.consumer, &c.member.consumer.broker.config
+// args are the script's arguments; commit.lua says which. What the server would parse
+// as many small ones is packed.
+func (c *call) args() []any {
+	m, config := c.member, &c.member.consumer.broker.config
 	slice := int64(0)
-	c.keys[0], c.keys[1], c.keys[2] = consumer.keys.members, consumer.topic, consumer.keys.members
-	c.keys[3], c.keys[4] = consumer.broker.leasesPrefix(consumer.topic), consumer.keys.lanes
 	if c.set.Key != "" {
-		c.keys[2], slice = c.set.Key, c.set.SliceLength()
+		slice = c.set.SliceLength()
 	}
-	copy(c.args, []any{m.name, consumer.subscription.Group, slice, 0, flag(config.DeleteAcknowledged), len(c.units)})
-	results, err := commitScript.Run(ctx, consumer.broker.client, c.keys, c.args...).Slice()
+	shapes, streams, laned := make([]byte, 0, 6*len(c.units)), make([]byte, 0, c.outputs), make([]byte, 0, c.entries)
+	args := make([]any, 8, 8+c.marks+3*c.outputs+2*c.entries)
+	packed := make([]byte, 0, 26*c.marks)
+	for _, u := range c.units {
+		shapes = binary.BigEndian.AppendUint16(shapes, uint16(len(u.marks)))
+		shapes = binary.BigEndian.AppendUint16(shapes, uint16(len(u.outputs)))
+		shapes = binary.BigEndian.AppendUint16(shapes, uint16(len(u.entries)))
+		for i := range u.marks {
+			start := len(packed)
+			packed = u.marks[i].pack(packed)
+			args = append(args, packed[start:])
+		}
+	}
+	for _, u := range c.units {
+		for i := range u.outputs {
+			output := &u.outputs[i]
+			streams = append(streams, byte(c.streams[output.topic]))
+			args = append(args, output.uuid, output.metadata, output.body)
+		}
+	}
+	for _, u := range c.units {
+		for i := range u.entries {
+			laned = append(laned, byte(min(len(u.entries[i].lane), 1)))
+			args = append(args, u.entries[i].id)
+		}
+	}
+	for _, u := range c.units {
+		for i := range u.entries {
+			if u.entries[i].lane != "" {
+				args = append(args, u.entries[i].lane)
+			}
+		}
+	}
+	copy(args, []any{m.name, m.consumer.subscription.Group, slice, 0, flag(config.DeleteAcknowledged), shapes, streams, laned})
+	return args
+}
+
+func (c *call) run(ctx context.Context) {
+	consumer := c.member.consumer
+	c.keys[0], c.keys[1], c.keys[2] = consumer.keys.members, consumer.topic, consumer.keys.members
+	c.keys[3], c.keys[4] = consumer.leases, consumer.keys.lanes
+	if c.set.Key != "" {
+		c.keys[2] = c.set.Key
+	}
+	results, err := commitScript.Run(ctx, consumer.broker.client, c.keys, c.args()...).Slice()
 	if err == nil && len(results) != len(c.units) {
 		err = fmt.Errorf("the script answered %d of %d units", len(results), len(c.units))
 	}

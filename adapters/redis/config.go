@@ -30,6 +30,9 @@ type Config struct {
 	MasterName string
 	// Username and Password log in; an empty Username is the default user.
 	Username, Password string
+	// SentinelUsername and SentinelPassword log in to the sentinels, where those ask
+	// for it.
+	SentinelUsername, SentinelPassword string
 	// DB is the database's number; a cluster has only 0.
 	DB int
 	// TLS encrypts the connections. Default nil: none.

@@ -2,8 +2,10 @@ package redis_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Tests here wait more than they compute.
+	if flag.Parse(); runtime.GOMAXPROCS(0) < 6 {
+		_ = flag.Set("test.parallel", "6")
+	}
 	fault.ChildMain(map[string]func(context.Context, []string) int{"worker": worker})
 	goleak.VerifyTestMain(m,
 		// Watermill's suite leaves the goroutines of a subscriber that it multiplies.
@@ -54,5 +60,11 @@ func harness(config redis.Config) adaptertest.Harness {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	adaptertest.Run(t, harness(redis.Config{Addresses: servers.Require(t, servers.Redis).Hosts}))
+}
+
+func TestConformanceInCluster(t *testing.T) {
+	t.Parallel()
+	adaptertest.Run(t, harness(redis.Config{Mode: redis.Cluster, Addresses: servers.Require(t, servers.RedisCluster).Hosts}))
 }

@@ -21,6 +21,7 @@ type consumer struct {
 	subscription adapters.Subscription
 	topic        string
 	keys         keys
+	leases       string // the prefix of pessimistic claims
 	values       context.Context
 	flow         *flow.Flow
 
@@ -31,11 +32,13 @@ type consumer struct {
 	reading sync.WaitGroup
 	beating sync.WaitGroup
 	settled sync.WaitGroup // acknowledgements and burials on their way
-	stop    func()
-	closing chan struct{} // closed by stop: read no more
-	left    chan struct{} // closed when it has left the group
-	gone    chan struct{} // closed when everything is over
-	failure error         // of leaving; read after gone
+	// hopeless: they are not tried again.
+	hopeless atomic.Bool
+	stop     func()
+	closing  chan struct{} // closed by stop: read no more
+	left     chan struct{} // closed when it has left the group
+	gone     chan struct{} // closed when everything is over
+	failure  error         // of leaving; read after gone
 }
 
 const (
@@ -51,7 +54,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 		return nil, err
 	}
 	c := &consumer{
-		broker: b, subscription: subscription, topic: topic, keys: b.keys(topic, subscription.Group),
+		broker: b, subscription: subscription, topic: topic, keys: b.keys(topic, subscription.Group), leases: b.leasesPrefix(topic),
 		values: context.WithoutCancel(ctx),
 		slots:  make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 		closing: make(chan struct{}), left: make(chan struct{}), gone: make(chan struct{}),

@@ -68,16 +68,17 @@ func (m *membership) lookup(set marks.Set, queries []*query) error {
 	defer cancel()
 	// A lease outlives its consumer's by a window: until then a claim that nobody
 	// contests may still commit.
-	args := append(make([]any, 0, 4+3*len(queries)), m.name, set.SliceLength(), 0, (set.Window + c.broker.config.Lease).Milliseconds())
-	count := 0
+	args := append(make([]any, 0, 4+len(queries)), m.name, set.SliceLength(), 0, (set.Window + c.broker.config.Lease).Milliseconds())
+	count, packed := 0, make([]byte, 0, 26*len(queries))
 	for _, q := range queries {
 		for i := range q.lookups {
-			look := &q.lookups[i]
-			args = append(args, look.id[:], look.digest, look.token)
+			start := len(packed)
+			packed = q.lookups[i].pack(packed)
+			args = append(args, packed[start:])
 			count++
 		}
 	}
-	keys := []string{c.keys.members, set.Key, c.broker.leasesPrefix(c.topic)}
+	keys := []string{c.keys.members, set.Key, c.leases}
 	results, err := claimScript.Run(ctx, c.broker.client, keys, args...).Int64Slice()
 	if err != nil {
 		return fmt.Errorf("look up marks on redis: %w", err)

@@ -42,6 +42,8 @@ func startServer(t *testing.T, args ...string) *server {
 	return s
 }
 
+func (s *server) url() string { return "redis://" + s.address }
+
 func (s *server) start(t *testing.T) {
 	t.Helper()
 	s.process = exec.Command(s.args[0], s.args[1:]...)

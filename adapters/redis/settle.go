@@ -13,13 +13,6 @@ import (
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
-// Metadata of dead letters.
-const (
-	metaDeadReason = "hapax_dead_reason"
-	metaDeadTopic  = "hapax_dead_topic"
-	metaAttempts   = "hapax_dead_attempts"
-)
-
 // ack acknowledges an entry, together with others. It is tried until it works: an
 // entry left behind would be handed out again after a restart.
 func (c *consumer) ack(d *delivery) {
@@ -35,7 +28,7 @@ func (c *consumer) ack(d *delivery) {
 // commit. The delivery is held meanwhile, so that its entry does not grow idle.
 func (c *consumer) submit(d *delivery, u *unit, pause time.Duration) {
 	u.done = func(err error) {
-		if err == nil || errors.Is(err, dedup.ErrLeaseLost) || d.member.lost() || c.broker.ctx.Err() != nil {
+		if err == nil || errors.Is(err, dedup.ErrLeaseLost) || d.member.lost() || c.hopeless.Load() {
 			if err == nil {
 				_ = failpoint.Hit(failpoint.AfterAck)
 			}
@@ -53,7 +46,7 @@ func (c *consumer) submit(d *delivery, u *unit, pause time.Duration) {
 func (c *consumer) bury(d *delivery, reason string) {
 	letter := decode(d.fields)
 	maps.Copy(letter.Metadata, message.Metadata{
-		metaDeadReason: reason, metaDeadTopic: c.topic, metaAttempts: strconv.Itoa(d.attempts),
+		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic, dedup.MetaDeadAttempts: strconv.Itoa(d.attempts), dedup.MetaDeadPosition: d.Position,
 	})
 	c.broker.config.Logger.Error("message goes to the dead-letter topic", "topic", c.topic, "position", d.Position, "reason", reason)
 	output, err := c.broker.encode(dedup.DeadLetterTopic(c.topic), letter, time.Now())
@@ -78,9 +71,12 @@ func (c *consumer) close() {
 	}
 	m := c.current.Load()
 	m.cancel(errDraining)
-	c.settled.Wait()
 	leaving, cancelLeaving := context.WithTimeout(context.Background(), c.broker.config.Timeout)
 	defer cancelLeaving()
+	// The server may be away for good. What is not acknowledged by then comes again.
+	impatient := context.AfterFunc(leaving, func() { c.hopeless.Store(true) })
+	c.settled.Wait()
+	impatient()
 	if !c.broker.frozen.Load() {
 		c.failure = m.leave(leaving)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -19,6 +20,7 @@ import (
 type strategy struct {
 	broker  *Broker
 	options adapters.StrategyOptions
+	sets    sync.Map // of marks, by topic
 }
 
 // Strategy implements adapters.Broker.
@@ -35,6 +37,16 @@ func (b *Broker) Strategy(name string, options adapters.StrategyOptions) (dedup.
 	return &strategy{broker: b, options: options}, nil
 }
 
+// set names the marks of a topic.
+func (s *strategy) set(topic string) marks.Set {
+	if set, known := s.sets.Load(topic); known {
+		return set.(marks.Set)
+	}
+	set := s.broker.marks(topic, s.options.Window)
+	s.sets.Store(topic, set)
+	return set
+}
+
 func foreign(step string, event *dedup.Event) error {
 	return fmt.Errorf("%s event %q: the message did not come from a subscriber of this broker, or its context was replaced", step, event.EventID)
 }
@@ -45,18 +57,18 @@ func (s *strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Clai
 	if first == nil {
 		return nil, foreign("claim", events[0])
 	}
-	q := &query{set: s.broker.marks(first.topic(), s.options.Window), verdicts: make(chan error, 1)}
+	q := &query{set: s.set(first.topic()), verdicts: make(chan error, 1)}
 	for _, event := range events {
 		d := deliveryFrom(event.Message.Context())
 		if d == nil || d.member != first.member {
 			return nil, foreign("claim", event)
 		}
-		look := lookup{event: event, mark: mark{id: event.ID, digest: marks.Tag(event.Digest)}}
+		look := lookup{event: event, mark: mark{id: event.ID, tag: marks.NewTag(event.Digest)}}
 		if s.options.Claim == dedup.Pessimistic {
 			// The delivery's own: the retry of a claim whose answer was lost finds its
 			// own lease, which stands as long as this consumer does.
 			event.Token = d.token
-			look.token = string(binary.BigEndian.AppendUint64(nil, event.Token))
+			look.token = event.Token
 		}
 		q.lookups = append(q.lookups, look)
 	}
@@ -149,9 +161,9 @@ func (c *claim) Release(ctx context.Context) {
 	}
 	args := make([]any, 0, 2*len(c.unit.marks))
 	for _, mark := range c.unit.marks {
-		args = append(args, mark.id[:], mark.token)
+		args = append(args, mark.id[:], binary.BigEndian.AppendUint64(nil, mark.token))
 	}
-	keys := []string{c.strategy.broker.leasesPrefix(c.member.consumer.topic)}
+	keys := []string{c.member.consumer.leases}
 	if err := releaseScript.Run(ctx, c.strategy.broker.client, keys, args...).Err(); err != nil {
 		c.strategy.broker.config.Logger.Warn("release claim: others wait until this consumer's lease is over", "error", err)
 	}

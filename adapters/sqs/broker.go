@@ -37,6 +37,7 @@ type Broker struct {
 	queues      map[string]*queue      // by topic
 	groups      map[string]*membership // of the topics that are subscribed to
 	subscribers map[*subscriber]struct{}
+	checked     map[string]bool // topics that Checks looked at
 	closed      bool
 	frozen      atomic.Bool // tests: no heartbeats, nothing given back
 }
@@ -54,7 +55,7 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 	}
 	b := &Broker{
 		config: config, client: client, disconnect: disconnect,
-		queues: map[string]*queue{}, groups: map[string]*membership{}, subscribers: map[*subscriber]struct{}{},
+		queues: map[string]*queue{}, groups: map[string]*membership{}, subscribers: map[*subscriber]struct{}{}, checked: map[string]bool{},
 	}
 	if err := b.Ping(ctx); err != nil {
 		disconnect()
@@ -66,12 +67,18 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 
 // Capabilities implements adapters.Broker.
 func (b *Broker) Capabilities() adapters.Capabilities {
+	order, why := adapters.OrderNever, "a standard queue keeps no order, not even for one consumer: use a FIFO queue"
+	if b.config.FIFO {
+		order, why = adapters.OrderAlways, "a FIFO queue locks a group while a message of it is in flight"
+	}
 	return adapters.Capabilities{
 		Name:                 Name,
+		KeyOrder:             order,
 		OrderAcrossConsumers: b.config.FIFO,
 		BrokerDeduplicates:   b.config.FIFO,
 		MaxPayload:           maxMessage,
 		Why: map[string]string{
+			"KeyOrder":             why,
 			"Strategies":           "SQS has no transactions: dedup-id and consumer are a ledger's strategies",
 			"AtomicCommit":         "no request of SQS can send and delete, or remember an ID, in one step: the ledger absorbs what comes again",
 			"AtomicSQL":            "a database and SQS cannot commit together: use the inbox strategy",
@@ -107,8 +114,8 @@ func (b *Broker) Strategy(name string, _ adapters.StrategyOptions) (dedup.Strate
 	return nil, fmt.Errorf("%w: %s", adapters.ErrNoStrategy, name)
 }
 
-// Check implements adapters.Broker. What can be wrong with a queue is found by
-// Subscribe, which knows the queue.
+// Check implements adapters.Broker. What can be wrong is wrong with a queue: see
+// Checks.
 func (b *Broker) Check(context.Context) []adapters.Finding { return nil }
 
 // Close closes the subscribers, which drain, waits for sends on their way, and

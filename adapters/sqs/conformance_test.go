@@ -2,7 +2,6 @@ package sqs_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -23,12 +22,6 @@ import (
 
 func TestMain(m *testing.M) {
 	fault.ChildMain(map[string]func(context.Context, []string) int{roleStage: runStage})
-	// A FIFO queue locks a group while one of its messages is in flight, so
-	// messages of equal keys cannot be had side by side; the suite has no
-	// capability for that.
-	const impossible = "TestConformanceFIFO/concurrency/equal_keys,_unordered"
-	fmt.Printf("not run: %s: a FIFO queue hands out one message of a group at a time\n", impossible)
-	_ = flag.Set("test.skip", "^TestConformanceFIFO$/^concurrency$/^equal_keys,_unordered$")
 	goleak.VerifyTestMain(m)
 }
 
@@ -65,7 +58,7 @@ func open(t testing.TB, config sqs.Config) *sqs.Broker {
 }
 
 func harness(config sqs.Config) adaptertest.Harness {
-	h := adaptertest.Harness{
+	return adaptertest.Harness{
 		Open: func(t *testing.T) adapters.Broker {
 			broker, err := sqs.Open(t.Context(), config)
 			require.NoError(t, err)
@@ -76,10 +69,6 @@ func harness(config sqs.Config) adaptertest.Harness {
 		Abandon: func(_ *testing.T, broker adapters.Broker) { broker.(*sqs.Broker).Abandon() },
 		Freeze:  func(_ *testing.T, broker adapters.Broker) { broker.(*sqs.Broker).Freeze() },
 	}
-	if !config.FIFO {
-		h.Without = map[string]string{"Order": "a standard queue keeps no order, not even for one consumer"}
-	}
-	return h
 }
 
 func TestConformance(t *testing.T) {

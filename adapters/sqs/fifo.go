@@ -28,6 +28,11 @@ func fifoIDs(msg *message.Message) (deduplication, group string) {
 	if group == "" {
 		group = id
 	}
+	if replayed := msg.Metadata.Get(dedup.MetaReplayedAt); replayed != "" {
+		// SQS would drop what an operator puts back within five minutes of its first
+		// send. The event's ID is in its metadata, and decides.
+		id += "/replayed/" + replayed
+	}
 	return legalID(id), legalID(group)
 }
 

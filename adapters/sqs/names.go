@@ -12,7 +12,13 @@ const fifoSuffix = ".fifo"
 
 const maxQueueName = 80
 
-// queueName maps a topic to the name of its queue, no two topics to the same.
+// IsFIFO reports whether the queue of a topic is a FIFO queue.
+func (c *Config) IsFIFO(topic string) bool {
+	name, err := c.QueueName(topic)
+	return err == nil && strings.HasSuffix(name, fifoSuffix)
+}
+
+// QueueName maps a topic to the name of its queue, no two topics to the same.
 // See the package documentation for the rule.
 func (c *Config) QueueName(topic string) (name string, err error) {
 	base, fifo := topic, c.FIFO

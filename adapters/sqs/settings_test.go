@@ -89,6 +89,41 @@ func TestQueueSettings(t *testing.T) {
 	require.ErrorContains(t, subscribe(t, broker, once, "group"), "maxReceiveCount 1")
 	require.NoError(t, subscribe(t, broker, seldom, "group"))
 	require.Contains(t, log.String(), "raise maxReceiveCount above max_deliveries")
+	// Whoever has asked, and goes on all the same, is let.
+	problems := problems(broker.Checks(t.Context(), []adapters.Use{{Topic: once, MaxDeliveries: 20}, {Topic: seldom, MaxDeliveries: 4}}))
+	require.Equal(t, []string{"sqs-redrive fatal", "sqs-retention", "sqs-retention"}, problems, "the server of the tests does not say how long it keeps messages")
+	require.NoError(t, subscribe(t, broker, once, "group"))
+}
+
+func problems(findings []adapters.Finding) (names []string) {
+	for _, f := range findings {
+		switch {
+		case f.OK():
+		case f.Fatal:
+			names = append(names, f.Name+" fatal")
+		default:
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// Looking makes nothing.
+func TestChecksOfMissingQueues(t *testing.T) {
+	config := local(t)
+	config.Create = false
+	broker, topic := open(t, config), newTopic()
+	uses := []adapters.Use{{Topic: topic, DeadLetter: dedup.DeadLetterTopic(topic)}, {Topic: strings.Repeat("long", 30)}}
+	for range 2 {
+		findings := broker.Checks(t.Context(), uses)
+		require.Equal(t, []string{"sqs-queue fatal", "sqs-queue", "sqs-queue fatal"}, problems(findings))
+		require.Contains(t, findings[0].Fix, "sqs.create: true")
+	}
+	config.Create = true
+	findings := open(t, config).Checks(t.Context(), uses[:1])
+	require.Empty(t, problems(findings))
+	require.Equal(t, "missing; sqs.create makes it", findings[0].Found)
+	require.ErrorContains(t, subscribe(t, broker, topic, "group"), "create it, or set create: true")
 }
 
 // amazon adds what the server of the tests does not say, and Amazon does: how long
@@ -113,11 +148,10 @@ func TestWindowShorterThanRetention(t *testing.T) {
 	config.Logger, config.HTTPClient = slog.New(slog.NewTextHandler(&log, nil)), amazon{transport}
 	config.DedupWindow = 5 * 24 * time.Hour
 	require.NoError(t, subscribe(t, open(t, config), newTopic(), "group"))
-	require.NotContains(t, log.String(), "retention")
+	require.NotContains(t, log.String(), "sqs-retention")
 	config.DedupWindow = time.Hour
 	require.NoError(t, subscribe(t, open(t, config), newTopic(), "group"))
-	require.Contains(t, log.String(), "the queue keeps messages longer than dedup.window")
-	require.Contains(t, log.String(), "retention=96h0m0s window=1h0m0s")
+	require.Contains(t, log.String(), "the queue keeps messages longer (96h0m0s) than dedup.window remembers events (1h0m0s)")
 }
 
 func TestConfigurationErrors(t *testing.T) {

@@ -23,7 +23,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hapax:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
 }
 
@@ -41,8 +41,8 @@ does to a plain consumer, and what Hapax does about it.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	command.AddCommand(demo.Command(), bench.Command(), rulesCommand(), configCommand())
-	return command
+	command.AddCommand(newCommand(), demo.Command(), bench.Command(), rulesCommand(), configCommand(), doctorCommand(), dlqCommand(), publishCommand(), tailCommand(), duplicatesCommand(), relayCommand(), outboxCommand(), migrateCommand())
+	return withConventions(command)
 }
 
 // version is the module's version, as the Go tool recorded it in the binary.

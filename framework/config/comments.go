@@ -13,7 +13,7 @@ import (
 // the schema and of the example. They are read from the sources themselves,
 // because a copy would drift.
 //
-//go:embed config.go handlers.go dedup.go sql.go sqlite.go kafka.go rabbitmq.go redis.go sqs.go tls.go
+//go:embed config.go handlers.go dedup.go sql.go sqlite.go kafka.go rabbitmq.go redis.go sqs.go tls.go tracing.go
 var sources embed.FS
 
 // comments maps "Type.Field" to the field's comment, paragraphs joined.

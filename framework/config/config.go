@@ -37,7 +37,7 @@ type Config struct {
 	// Redis is read when broker is redis, or when the ledger is kept there
 	// without a dsn of its own.
 	Redis Redis `yaml:"redis"`
-	// SQS is read when broker is sqs. Credentials come from the AWS default
+	// SQS is read when broker is sqs or sqs-fifo. Credentials come from the AWS default
 	// chain (environment, shared files, instance role), never from here.
 	SQS SQS `yaml:"sqs"`
 
@@ -45,6 +45,8 @@ type Config struct {
 	Admin Admin `yaml:"admin"`
 	// Shutdown says how the service stops.
 	Shutdown Shutdown `yaml:"shutdown"`
+	// Tracing sends OpenTelemetry traces.
+	Tracing Tracing `yaml:"tracing"`
 	// Log says what is logged, to standard error.
 	Log Log `yaml:"log"`
 	// Allow lists start-up checks, by name, that may find something unsafe

@@ -30,8 +30,10 @@ func Default() *Config {
 		SQL: SQL{
 			LockTimeout: Duration(5 * time.Second),
 			Isolation:   "read-committed",
-			Inbox:       Inbox{Table: "hapax_inbox", GroupSize: 64},
-			Outbox:      Outbox{Table: "hapax_outbox", Retention: Duration(24 * time.Hour)},
+			Migrate:     "auto",
+			IdleTimeout: Duration(30 * time.Second),
+			Inbox:       Inbox{Table: "hapax_inbox", GroupSize: 64, Connections: 3},
+			Outbox:      Outbox{Table: "hapax_outbox", Retention: Duration(24 * time.Hour), Relay: true, MaxAttempts: 10},
 		},
 		SQLite: SQLite{
 			Path:        "hapax.db",
@@ -46,12 +48,20 @@ func Default() *Config {
 				MaxTime:    Duration(50 * time.Millisecond),
 				Timeout:    Duration(40 * time.Second),
 			},
-			SessionTimeout: Duration(45 * time.Second),
-			IDLog:          KafkaIDLog{Replication: -1},
+			SessionTimeout:   Duration(45 * time.Second),
+			RebalanceTimeout: Duration(60 * time.Second),
+			GroupProtocol:    "classic",
+			Partitions:       -1,
+			Replication:      -1,
+			MaxPayload:       1_000_000,
+			IDLog:            KafkaIDLog{Replication: -1, MaxMemory: 1 << 30},
 		},
 		RabbitMQ: RabbitMQ{
-			QueueType:       "quorum",
-			ConsumerTimeout: Duration(30 * time.Minute),
+			QueueType:            "quorum",
+			SingleActiveConsumer: true,
+			PartitionBy:          "slots",
+			ParkAfter:            Duration(10 * time.Second),
+			ConsumerTimeout:      Duration(30 * time.Minute),
 		},
 		Redis: Redis{
 			Mode:  "single",
@@ -64,6 +74,7 @@ func Default() *Config {
 		},
 		Admin:    Admin{Enabled: true, Address: "127.0.0.1:8086"},
 		Shutdown: Shutdown{DrainTimeout: Duration(30 * time.Second)},
+		Tracing:  Tracing{Sample: 1},
 		Log:      Log{Level: "info", Format: "text"},
 	}
 }

@@ -79,6 +79,12 @@ func maskURL(text string) string {
 	if err != nil {
 		return mask
 	}
+	if strings.Contains(parsed.Path+parsed.Fragment+parsed.RawQuery, "@") {
+		// "postgres://user:1/2@host" or "user:@#2@host": an unescaped / or # in
+		// the password ends the authority, and what is left of it looks like a
+		// path or a fragment.
+		return mask
+	}
 	// Cut by hand rather than re-encoded by net/url, so that the rest prints
 	// exactly as it was written.
 	if _, has := parsed.User.Password(); has {
@@ -95,10 +101,6 @@ func maskURL(text string) string {
 			return mask
 		}
 		text = text[:scheme+colon+1] + mask + text[scheme+at:]
-	} else if strings.Contains(parsed.Path+parsed.Fragment+parsed.RawQuery, "@") {
-		// "postgres://user:1/2@host": an unescaped / in the password ends the
-		// authority, and what is left of it looks like a host and a path.
-		return mask
 	}
 	return queryPassword.ReplaceAllString(text, "${1}"+mask)
 }

@@ -63,7 +63,7 @@ func TestErrors(t *testing.T) {
 			file: "service: Orders\nbroker: kafak\nconsumer: {window: 0}\ndedup: {lease: 1ms, id: {pointer: order/id}}\nsqs: {wait_time: 21s}\nadmin: {address: foo}\nsql: {dsn: \"file:x.db\", outbox: {table: \"x; drop\"}}\n",
 			want: []string{
 				`hapax.yaml:1:10: service: found "Orders", expected a string that matches ^[a-z0-9][a-z0-9._-]*$`,
-				`hapax.yaml:2:9: broker: found "kafak", expected one of "kafka", "rabbitmq", "redis", "sqlite", "sqs": did you mean "kafka"?`,
+				`hapax.yaml:2:9: broker: found "kafak", expected one of "kafka", "rabbitmq", "redis", "sqlite", "sqs", "sqs-fifo": did you mean "kafka"?`,
 				`hapax.yaml:3:20: consumer.window: found "0", expected at least 1`,
 				`hapax.yaml:4:16: dedup.lease: found "1ms", expected at least 100ms`,
 				`hapax.yaml:4:35: dedup.id.pointer: found "order/id", expected a string that matches ^(/([^~/]|~[01])*)*$`,

@@ -79,8 +79,7 @@ func (f field) enum() []string {
 		switch value {
 		case "$brokers":
 			for _, rule := range dedup.Rules {
-				// Whether an SQS queue is FIFO is told by its name, not here.
-				values = append(values, strings.TrimSuffix(rule.Broker, "-fifo"))
+				values = append(values, rule.Broker)
 			}
 			slices.Sort(values)
 			values = slices.Compact(values)

@@ -23,6 +23,23 @@ type Kafka struct {
 	// SessionTimeout is how long a consumer may be silent before its partitions
 	// go to another. Default 45s.
 	SessionTimeout Duration `yaml:"session_timeout" min:"1s"`
+	// RebalanceTimeout is how long a consumer may take to hand over partitions:
+	// handlers in flight get two thirds of it to finish. Default 1m.
+	RebalanceTimeout Duration `yaml:"rebalance_timeout" min:"1s"`
+	// GroupProtocol is how members share partitions: classic (cooperative-sticky)
+	// works with all brokers; consumer is KIP-848's, for brokers from 4.0 on, with
+	// the broker's own session timeout. Default classic.
+	GroupProtocol string `yaml:"group_protocol" enum:"classic|consumer"`
+	// Partitions are those of a topic that create_topics makes. -1: the broker's
+	// default. Default -1.
+	Partitions int `yaml:"partitions" min:"-1" max:"100000"`
+	// Replication is the number of copies of a topic that create_topics makes. -1:
+	// the broker's default. Default -1.
+	Replication int `yaml:"replication" min:"-1" max:"32767"`
+	// MaxPayload is the largest message, its metadata included; a larger output is
+	// dead-lettered. It must not exceed the topics' max.message.bytes.
+	// Default 1000000B.
+	MaxPayload Size `yaml:"max_payload" min:"1KiB"`
 	// IDLog is the topic of processed IDs that is written in each transaction.
 	IDLog KafkaIDLog `yaml:"id_log"`
 }
@@ -37,6 +54,9 @@ type SASL struct {
 	Password Secret `yaml:"password" example:"${KAFKA_PASSWORD}"`
 	// Token for oauthbearer. Default: none.
 	Token Secret `yaml:"token" example:"${KAFKA_TOKEN}"`
+	// TokenFile has the token for oauthbearer when token is not set; it is read
+	// for each connection, so that a rotated token is taken up. Default: none.
+	TokenFile string `yaml:"token_file" example:"/var/run/secrets/kafka/token"`
 }
 
 // KafkaTransaction says how many messages commit together: a transaction closes
@@ -60,4 +80,8 @@ type KafkaIDLog struct {
 	// Replication is the topic's replication factor. -1: the broker's default.
 	// Default -1.
 	Replication int `yaml:"replication" min:"-1" max:"32767"`
+	// MaxMemory bounds the memory for processed IDs; each takes less than 40
+	// bytes. A window that needs more is an error when a consumer starts: nothing
+	// is forgotten early. Default 1GiB.
+	MaxMemory Size `yaml:"max_memory" min:"1KiB"`
 }

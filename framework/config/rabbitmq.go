@@ -11,6 +11,25 @@ type RabbitMQ struct {
 	// QueueType of new queues. quorum queues are replicated and count
 	// deliveries; classic ones are faster and do neither. Default quorum.
 	QueueType string `yaml:"queue_type" enum:"quorum|classic"`
+	// SingleActiveConsumer gives the queue of an ordered handler to one process at
+	// a time, so that keys stay in order whoever has it; the others stand by. false:
+	// all work, and keys are in order within a process only. partitions is the way
+	// to have both. Default true.
+	SingleActiveConsumer bool `yaml:"single_active_consumer"`
+	// Partitions divides the messages of an ordered handler among so many queues,
+	// by key; processes share the queues. It cannot be changed while the queues
+	// exist. 0: one queue. Default 0.
+	Partitions int `yaml:"partitions" min:"0" max:"256"`
+	// PartitionBy says who deals messages to partitions. slots: producers do, with
+	// the routing key; consistent-hash: the server, by the routing key, with its
+	// plugin rabbitmq_consistent_hash_exchange. Default slots.
+	PartitionBy string `yaml:"partition_by" enum:"slots|consistent-hash"`
+	// Priority of this service's consumers: the server prefers higher ones while
+	// they take messages, unless one is the single active consumer. Default 0.
+	Priority int `yaml:"priority" min:"-255" max:"255"`
+	// ParkAfter: a message without a key whose next attempt is at least so far
+	// away waits in a queue of the server instead of in the process. Default 10s.
+	ParkAfter Duration `yaml:"park_after" min:"1s"`
 	// Prefetch is how many unacknowledged messages the server sends ahead, per
 	// consumer. 0: as many as consumer.window. Default 0.
 	Prefetch int `yaml:"prefetch" min:"0" max:"65535"`

@@ -14,6 +14,11 @@ type Redis struct {
 	Username string `yaml:"username" example:"fulfilment"`
 	// Password of the user. "": none. Default "".
 	Password Secret `yaml:"password" example:"${REDIS_PASSWORD}"`
+	// SentinelUsername logs in to the sentinels, where those ask for it. "": the
+	// default user. Default "".
+	SentinelUsername string `yaml:"sentinel_username"`
+	// SentinelPassword is the sentinels' password. "": none. Default "".
+	SentinelPassword Secret `yaml:"sentinel_password" example:"${SENTINEL_PASSWORD}"`
 	// DB is the database's number; a cluster has only 0. Default 0.
 	DB int `yaml:"db" min:"0"`
 	// TLS encrypts the connections.
@@ -29,8 +34,8 @@ type Redis struct {
 	AllowEviction bool `yaml:"allow_eviction"`
 }
 
-// RedisTrim bounds the streams. What is trimmed before every group has processed
-// it is lost, and reported as loss.
+// RedisTrim bounds the streams. What some group has not acknowledged is kept in any
+// case, so a stream may grow beyond the bounds while a group is behind.
 type RedisTrim struct {
 	// MaxLength is about how many entries a stream keeps. 0: no limit.
 	// Default 0.

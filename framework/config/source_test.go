@@ -35,8 +35,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 
 func TestRulesTableNamesAreAccepted(t *testing.T) {
 	for _, rule := range dedup.Rules {
-		broker := strings.TrimSuffix(rule.Broker, "-fifo")
-		parse(t, "service: a", "HAPAX_BROKER="+broker, "HAPAX_DEDUP_STRATEGY="+rule.Strategy,
+		parse(t, "service: a", "HAPAX_BROKER="+rule.Broker, "HAPAX_DEDUP_STRATEGY="+rule.Strategy,
 			"HAPAX_KAFKA_BROKERS=h:1", "HAPAX_RABBITMQ_URL=amqp://h", "HAPAX_REDIS_ADDRESSES=h:1")
 	}
 }
@@ -67,7 +66,7 @@ func otherValue(setting config.Setting) (value string, also []string) {
 	special := map[string]string{
 		"service": "other", "broker": "sqs", "topics": `{"a": {"name": "b"}}`, "handlers": `{"A": {"window": "1d"}}`,
 		"dedup.strategy": "none", "dedup.claim": "pessimistic", "dedup.id.pointer": "/a", "dedup.ledger.store": "redis", "dedup.ledger.dsn": "postgres://h/db",
-		"sql.dsn": "postgres://h/db", "rabbitmq.url": "amqp://h", "sqs.endpoint": "http://h", "kafka.brokers": "h:1,h:2", "redis.addresses": "h:1", "admin.address": "h:1",
+		"sql.dsn": "postgres://h/db", "rabbitmq.url": "amqp://h", "sqs.endpoint": "http://h", "tracing.endpoint": "http://h", "kafka.brokers": "h:1,h:2", "redis.addresses": "h:1", "admin.address": "h:1",
 		"kafka.sasl.mechanism": "plain", "kafka.session_timeout": "9s", "retry.max_interval": "9s", "kafka.transaction.max_time": "9ms", "sqs.wait_time": "9s",
 		"retry.initial_interval": "9ms", "kafka.transaction.timeout": "9s", "redis.mode": "cluster",
 	}
@@ -87,6 +86,8 @@ func otherValue(setting config.Setting) (value string, also []string) {
 		return "11s", also
 	case strings.HasPrefix(setting.Type, "a size"):
 		return "11KiB", also
+	case setting.Path == "tracing.sample":
+		return "0.5", also
 	case strings.HasSuffix(setting.Type, "number"):
 		return "11", also
 	}
@@ -179,7 +180,7 @@ func TestExample(t *testing.T) {
 	// With everything commented in, every setting is there, and none is wrong
 	// but for those that exclude each other.
 	full := strings.NewReplacer("mode: single", "mode: sentinel", "    enabled: false", "    enabled: true").Replace(uncomment(example))
-	parsed = parse(t, full, "KAFKA_PASSWORD=p", "KAFKA_TOKEN=t", "REDIS_PASSWORD=r", "DATABASE_URL=postgres://h/db", "LEDGER_URL=redis://h")
+	parsed = parse(t, full, "KAFKA_PASSWORD=p", "KAFKA_TOKEN=t", "REDIS_PASSWORD=r", "SENTINEL_PASSWORD=s", "DATABASE_URL=postgres://h/db", "LEDGER_URL=redis://h")
 	for _, setting := range config.Settings() {
 		require.Contains(t, parsed.Where(setting.Path), "hapax.yaml:", setting.Path)
 	}

@@ -1,7 +1,6 @@
 package config
 
-// SQS says how to reach Amazon SQS. A queue is FIFO when its name ends in
-// ".fifo" (see topics).
+// SQS says how to reach Amazon SQS. broker: sqs-fifo is broker: sqs with fifo set.
 type SQS struct {
 	// Region of the queues. "": from the AWS environment. Default "".
 	Region string `yaml:"region" example:"eu-west-1"`
@@ -10,6 +9,10 @@ type SQS struct {
 	Endpoint string `yaml:"endpoint" pattern:"^(https?://.+)?$" example:"http://127.0.0.1:9324"`
 	// QueuePrefix goes before every queue's name. Default "".
 	QueuePrefix string `yaml:"queue_prefix" pattern:"^[A-Za-z0-9_-]{0,40}$" example:"prod-"`
+	// FIFO makes every topic's queue a FIFO queue: ".fifo" is appended to its
+	// name, and the events' IDs are its deduplication IDs. false: those topics
+	// only whose names end in ".fifo" (see topics). Default false.
+	FIFO bool `yaml:"fifo"`
 	// Create makes missing queues. Default false.
 	Create bool `yaml:"create"`
 	// VisibilityTimeout is how long a message that was handed out stays hidden

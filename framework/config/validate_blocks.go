@@ -37,15 +37,17 @@ func (v checker) kafka() {
 		"found %s, expected less than kafka.session_timeout (%s): a lost consumer's transaction must end before its partitions move", kafka.Transaction.Timeout, kafka.SessionTimeout)
 	v.that(kafka.Transaction.MaxTime < kafka.Transaction.Timeout, "kafka.transaction.max_time", []string{"kafka.transaction.timeout"},
 		"found %s, expected less than kafka.transaction.timeout (%s)", kafka.Transaction.MaxTime, kafka.Transaction.Timeout)
+	v.that(kafka.Partitions != 0, "kafka.partitions", nil, "found 0, expected -1 (the broker's default) or at least 1")
+	v.that(kafka.Replication != 0, "kafka.replication", nil, "found 0, expected -1 (the broker's default) or at least 1")
 	v.that(kafka.IDLog.Replication != 0, "kafka.id_log.replication", nil, "found 0, expected -1 (the broker's default) or at least 1")
 	v.tls("kafka.tls", kafka.TLS, kafka.TLS.Enabled)
 
 	switch sasl.Mechanism {
 	case "":
-		v.that(sasl == SASL{} || v.chosen("kafka.sasl.mechanism"), "kafka.sasl.mechanism", []string{"kafka.sasl.username", "kafka.sasl.password", "kafka.sasl.token"},
+		v.that(sasl == SASL{} || v.chosen("kafka.sasl.mechanism"), "kafka.sasl.mechanism", []string{"kafka.sasl.username", "kafka.sasl.password", "kafka.sasl.token", "kafka.sasl.token_file"},
 			"not set, but kafka.sasl has credentials: add mechanism: scram-sha-512, or what the brokers use")
 	case "oauthbearer":
-		v.that(sasl.Token != "", "kafka.sasl.token", []string{"kafka.sasl.mechanism"}, "not set, but mechanism oauthbearer needs it")
+		v.that(sasl.Token != "" || sasl.TokenFile != "", "kafka.sasl.token", []string{"kafka.sasl.mechanism"}, "not set, but mechanism oauthbearer needs it, or kafka.sasl.token_file")
 	default:
 		v.that(sasl.Username != "", "kafka.sasl.username", []string{"kafka.sasl.mechanism"}, "not set, but mechanism %s needs it", sasl.Mechanism)
 		v.that(sasl.Password != "", "kafka.sasl.password", []string{"kafka.sasl.mechanism"}, "not set, but mechanism %s needs it", sasl.Mechanism)

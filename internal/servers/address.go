@@ -54,6 +54,10 @@ type Address struct {
 	Master string `json:"master,omitempty"`
 	// Management is the base URL of the HTTP API, with credentials (rabbitmq), or "".
 	Management string `json:"management,omitempty"`
+	// Secure is a host:port that takes TLS and credentials only, and CAFile the
+	// certificate that proves it (kafka, native, one node); or "".
+	Secure string `json:"secure,omitempty"`
+	CAFile string `json:"ca_file,omitempty"`
 	// Version is what the server said of itself; "" when it was not asked.
 	Version string `json:"version,omitempty"`
 	// Origin is one of FromEnvironment, FromCompose, FromNative and InProcess.

@@ -22,12 +22,25 @@ func Require(t testing.TB, name string) Address {
 		note(t, Entry{Server: name, Version: a.Version, Address: strings.Join(a.Hosts, ","), Origin: a.Origin})
 		return a
 	}
+	notRun(t, name, err)
+	return Address{}
+}
+
+// RequirePart is Require for what not every server of a kind has.
+func RequirePart(t testing.TB, a Address, part string, has bool) {
+	t.Helper()
+	if !has {
+		notRun(t, a.Name, fmt.Errorf("%s at %s has no %s: bring one up with `make servers`", a.Name, a.URL, part))
+	}
+}
+
+func notRun(t testing.TB, name string, err error) {
+	t.Helper()
 	note(t, Entry{Server: name, NotRun: err.Error()})
 	if RequireReal() {
 		t.Fatalf("REQUIRE_REAL=1: %v", err)
 	}
 	t.Skipf("not run: %v", err)
-	return Address{}
 }
 
 // RanInProcess notes in the report that a test ran on an embedded or in-process

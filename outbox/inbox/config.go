@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Config configures a Group.
+// Config configures a Group or a Pool.
 type Config struct {
-	// MaxUnits is the most units that share a commit. Default 256.
+	// MaxUnits is the most units that share a commit. Default 256; a Pool has no
+	// more than 64.
 	MaxUnits int
 	// MaxAge is the time after which a group takes no more units, so that those
 	// already in it need not wait. Also, when the last turn took longer than
@@ -17,6 +18,12 @@ type Config struct {
 	// TurnTimeout is the time after which a handler's turn is taken away and its
 	// writes are undone. Default 15s.
 	TurnTimeout time.Duration
+	// Connections is how many groups run side by side on PostgreSQL and MySQL.
+	// Default 3.
+	Connections int
+	// MaxAlone is how many handlers at most have a transaction of their own,
+	// because they are slow: their turns take longer than MaxAge. Default 16.
+	MaxAlone int
 	// Logger reports commits that failed. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -30,6 +37,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TurnTimeout <= 0 {
 		c.TurnTimeout = 15 * time.Second
+	}
+	if c.Connections <= 0 {
+		c.Connections = 3
+	}
+	if c.MaxAlone <= 0 {
+		c.MaxAlone = 16
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -46,14 +59,14 @@ var (
 	ErrNotYours = errors.New("a handler must not commit or roll back the transaction it got from inbox.Tx: it commits together with the mark after the handler has returned; return an error to undo it")
 
 	// ErrTurnTimeout: a handler held the transaction for too long.
-	ErrTurnTimeout = errors.New("handler held the database's only writer for too long: call inbox.Tx after the slow work, not before")
+	ErrTurnTimeout = errors.New("handler held the transaction that it shares with others for too long: call inbox.Tx after the slow work, not before")
 
 	// ErrUndone: the work was undone because of another unit's error. It did
 	// nothing wrong and can be done again.
 	ErrUndone = errors.New("undone because another event in the same transaction could not commit; it comes again")
 
-	// ErrRolledBack: SQLite gave up the whole transaction because of a
-	// statement's error (a full disk, a failed read). Nothing of it happened.
+	// ErrRolledBack: the database gave up the whole transaction because of a
+	// statement's error (a deadlock, a full disk). Nothing of it happened.
 	ErrRolledBack = errors.New("database rolled back the whole transaction")
 
 	// ErrCommitUnknown: COMMIT itself failed. The work may or may not be durable.

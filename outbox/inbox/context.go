@@ -3,6 +3,8 @@ package inbox
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -23,6 +25,25 @@ func Tx(ctx context.Context) (*sql.Tx, error) {
 	default:
 		return nil, fmt.Errorf("no SQL transaction: the context is not that of a handler with strategy %q; pass the handler's own context on, and set sql: in hapax.yaml or use broker sqlite", "inbox")
 	}
+}
+
+// SetResult stores a value with the event's mark, as JSON, for people who query
+// the table of processed events. The last one of a handler counts. An error when
+// the value cannot be encoded, or the strategy keeps no results: that of the
+// embedded broker has no such column.
+func SetResult(ctx context.Context, value any) error {
+	turn, ok := ctx.Value(contextKey{}).(*Turn)
+	if !ok || !turn.results {
+		return errors.New("set result: the handler's strategy keeps no results: it needs the strategy \"inbox\" with sql: in hapax.yaml")
+	}
+	result, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("set result: %w", err)
+	}
+	turn.mu.Lock()
+	defer turn.mu.Unlock()
+	turn.result = result
+	return nil
 }
 
 // WithTurn returns a handler's context from which Tx takes the turn.

@@ -166,6 +166,11 @@ type unit struct {
 	turn  *Turn
 	done  func(error)
 	state atomic.Int32
+
+	// Of a Pool: apart keeps it out of others' groups; tries counts its groups
+	// that failed before it ran.
+	apart bool
+	tries int
 }
 
 const (

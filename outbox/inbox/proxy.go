@@ -4,14 +4,30 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"strings"
 )
 
-// The types below are a database/sql driver over the writer's one connection.
-// Beginning, committing and rolling back do nothing to it; statements pass
-// through, with their context's end cut off (see the package comment).
+// link is what a proxied transaction speaks to: one connection, used by one
+// goroutine at a time.
+type link interface {
+	// allow refuses statements that end or begin the transaction.
+	allow(query string) error
+	// bound is the context that a statement runs with.
+	bound(ctx context.Context) context.Context
+	exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error)
+	query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error)
+	conn() driver.Conn
+	// check looks after every statement what became of the transaction, and
+	// returns the error that the caller is to see.
+	check(err error) error
+	// guarding is the guard of the transaction that begins.
+	guarding() *guard
+}
 
-type connector struct{ session *session }
+// The types below are a database/sql driver over a connection that others use as
+// well. Beginning, committing and rolling back do nothing to it; statements pass
+// through.
+
+type connector struct{ link link }
 
 func (c connector) Connect(context.Context) (driver.Conn, error) { return proxyConn(c), nil }
 func (c connector) Driver() driver.Driver                        { return proxyDriver{} }
@@ -22,62 +38,58 @@ func (proxyDriver) Open(string) (driver.Conn, error) {
 	return nil, errors.New("open inbox connection: only a group does that")
 }
 
-type proxyConn struct{ session *session }
+type proxyConn struct{ link link }
 
-func (c proxyConn) Begin() (driver.Tx, error) { return c.session.guard, nil }
+func (c proxyConn) Begin() (driver.Tx, error) { return c.link.guarding(), nil }
 func (c proxyConn) Close() error              { return nil }
 
 func (c proxyConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {
-	return c.session.guard, nil
+	return c.link.guarding(), nil
 }
 
 func (c proxyConn) Prepare(query string) (driver.Stmt, error) {
-	if err := c.allow(query); err != nil {
+	return c.PrepareContext(context.Background(), query)
+}
+
+// PrepareContext implements driver.ConnPrepareContext.
+func (c proxyConn) PrepareContext(ctx context.Context, query string) (stmt driver.Stmt, err error) {
+	if err := c.link.allow(query); err != nil {
 		return nil, err
 	}
-	stmt, err := c.session.raw.Prepare(query)
-	if err != nil {
-		return nil, c.session.check(err)
+	if conn, ok := c.link.conn().(driver.ConnPrepareContext); ok {
+		stmt, err = conn.PrepareContext(c.link.bound(ctx), query)
+	} else {
+		stmt, err = c.link.conn().Prepare(query)
 	}
-	return proxyStmt{stmt, c.session}, nil
+	if err != nil {
+		return nil, c.link.check(err)
+	}
+	return proxyStmt{stmt, c.link}, nil
 }
 
 func (c proxyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if err := c.allow(query); err != nil {
+	if err := c.link.allow(query); err != nil {
 		return nil, err
 	}
-	result, err := c.session.exec(context.WithoutCancel(ctx), query, args)
-	return result, c.session.check(err)
+	result, err := c.link.exec(c.link.bound(ctx), query, args)
+	return result, c.link.check(err)
 }
 
 func (c proxyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if err := c.allow(query); err != nil {
+	if err := c.link.allow(query); err != nil {
 		return nil, err
 	}
-	rows, err := c.session.query(context.WithoutCancel(ctx), query, args)
-	return rows, c.session.check(err)
+	rows, err := c.link.query(c.link.bound(ctx), query, args)
+	return rows, c.link.check(err)
 }
 
-// allow refuses statements that end or begin the transaction, by their first
-// word. One hidden behind another statement in the same text is not seen here;
-// the writer then finds its savepoint gone and fails the group.
-func (c proxyConn) allow(query string) error {
-	if c.session.lost {
-		return ErrRolledBack
+// CheckNamedValue implements driver.NamedValueChecker: what a driver takes beyond
+// the standard types, such as slices for arrays, it takes here too.
+func (c proxyConn) CheckNamedValue(value *driver.NamedValue) error {
+	if checker, ok := c.link.conn().(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(value)
 	}
-	words := strings.Fields(strings.ToUpper(query[:min(len(query), 40)]))
-	if len(words) == 0 {
-		return nil
-	}
-	switch strings.TrimRight(words[0], ";") {
-	case "BEGIN", "COMMIT", "END":
-		return ErrNotYours
-	case "ROLLBACK": // a savepoint of the handler's own is its own affair
-		if !strings.Contains(strings.ToUpper(query), " TO ") {
-			return ErrNotYours
-		}
-	}
-	return nil
+	return driver.ErrSkip
 }
 
 // Commit implements driver.Tx.
@@ -96,23 +108,23 @@ func (g *guard) Rollback() error {
 
 type proxyStmt struct {
 	driver.Stmt
-	session *session
+	link link
 }
 
 func (s proxyStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	if s.session.lost {
-		return nil, ErrRolledBack
+	if err := s.link.allow(""); err != nil {
+		return nil, err
 	}
-	result, err := execStmt(context.WithoutCancel(ctx), s.Stmt, args)
-	return result, s.session.check(err)
+	result, err := execStmt(s.link.bound(ctx), s.Stmt, args)
+	return result, s.link.check(err)
 }
 
 func (s proxyStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	if s.session.lost {
-		return nil, ErrRolledBack
+	if err := s.link.allow(""); err != nil {
+		return nil, err
 	}
-	rows, err := queryStmt(context.WithoutCancel(ctx), s.Stmt, args)
-	return rows, s.session.check(err)
+	rows, err := queryStmt(s.link.bound(ctx), s.Stmt, args)
+	return rows, s.link.check(err)
 }
 
 // cachedRows gives its statement back to the cache when it is closed.

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"strings"
 	"sync/atomic"
+	"unicode"
 )
 
 // session is the writer's connection while it lasts. The writer itself speaks to
@@ -33,7 +35,7 @@ const maxStmts = 256
 
 func newSession(raw driver.Conn) *session {
 	s := &session{raw: raw, stmts: map[string]driver.Stmt{}, open: map[driver.Stmt]bool{}}
-	s.proxy = sql.OpenDB(connector{s})
+	s.proxy = sql.OpenDB(connector{link: s})
 	return s
 }
 
@@ -126,6 +128,29 @@ func (s *session) run(query string) error {
 	return err
 }
 
+// allow refuses statements that end or begin the transaction, by their first
+// word. One hidden behind another statement in the same text is not seen here;
+// the writer then finds its savepoint gone and fails the group.
+func (s *session) allow(query string) error {
+	if s.lost {
+		return ErrRolledBack
+	}
+	switch word, _ := firstWord(query); word {
+	case "BEGIN", "COMMIT", "END":
+		return ErrNotYours
+	case "ROLLBACK": // a savepoint of the handler's own is its own affair
+		return ownSavepoint(query)
+	}
+	return nil
+}
+
+// bound cuts off the end of a statement's context: see the package comment.
+func (s *session) bound(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
+func (s *session) conn() driver.Conn { return s.raw }
+
+func (s *session) guarding() *guard { return s.guard }
+
 // check looks after a failed statement whether the transaction still stands.
 // SQLite answers some errors (full disk, I/O error, INSERT OR ROLLBACK) by
 // rolling it all back, and would then run the next statement on its own, without
@@ -143,10 +168,42 @@ func (s *session) check(err error) error {
 	return err
 }
 
+// firstWord is a statement's first word in capitals, past blanks and comments.
+func firstWord(query string) (word, rest string) {
+	for {
+		query = strings.TrimLeft(query, " \t\r\n;(")
+		var found bool
+		switch {
+		case strings.HasPrefix(query, "/*"):
+			_, query, found = strings.Cut(query, "*/")
+		case strings.HasPrefix(query, "--"), strings.HasPrefix(query, "#"):
+			_, query, found = strings.Cut(query, "\n")
+		default:
+			end := strings.IndexFunc(query, func(c rune) bool { return !unicode.IsLetter(c) })
+			if end < 0 {
+				end = len(query)
+			}
+			return strings.ToUpper(query[:end]), query[end:]
+		}
+		if !found {
+			return "", ""
+		}
+	}
+}
+
+// ownSavepoint accepts ROLLBACK TO, and refuses ROLLBACK.
+func ownSavepoint(query string) error {
+	if strings.Contains(strings.ToUpper(query), " TO ") {
+		return nil
+	}
+	return ErrNotYours
+}
+
 // guard watches over one proxied transaction.
 type guard struct {
 	ending  atomic.Bool // the writer is ending it
 	misused atomic.Bool // somebody else did
+	event   string      // whose it is, for errors
 }
 
 // finish ends a proxied transaction: open rows are closed, and a statement still

@@ -2,111 +2,134 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/dedup/ledger/coalesce"
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
-// Marks is the table of processed events in the database of a Group.
-type Marks interface {
-	// Lookup sets verdicts from what is committed.
-	Lookup(ctx context.Context, entries []*dedup.Entry) error
-	// Mark inserts marks in the transaction and sets verdicts: Fresh for those
-	// it inserted.
-	Mark(ctx context.Context, tx *sql.Tx, entries []*dedup.Entry) error
-}
-
-// Strategy is "inbox" of the rules table for a database beside the broker: mark
-// and the handler's SQL commit in one transaction, and the broker is acknowledged
-// after it. Killed before the COMMIT, nothing happened; killed after it, the
-// broker delivers again and the mark answers Duplicate.
+// Strategy is "inbox" of the rules table for a database beside the broker: the
+// mark, the handler's SQL and its outputs commit in one transaction, and the
+// broker is acknowledged after it. Make one for each handler with Inbox.Strategy.
 //
-// A handler under it has no outputs: for them to leave if and only if the
-// transaction commits they need an outbox.
+// Killed before the COMMIT, nothing happened, and the broker delivers again.
+// Killed after it, the broker delivers again too, and the mark answers Duplicate.
 type Strategy struct {
-	// Group runs the transactions.
-	Group *Group
-	// Marks are in the Group's database.
-	Marks Marks
-	// Publisher publishes dead letters.
-	Publisher message.Publisher
+	inbox     *Inbox
+	publisher message.Publisher
+	pace      pace
+
+	mu sync.Mutex
+	// here are the events that this process works on. A copy of one would wait
+	// for it in the database, and hold up all that share its transaction; or,
+	// being in the same transaction, take a mark for durable that is not (I4).
+	here map[dedup.ID]dedup.Digest
 }
 
-// errOutputs is wrapped by ErrBadOutput: running the handler again will not help.
-var errOutputs = errors.New("a handler with its own SQL database has no outputs in this version: give it the broker's own strategy with handlers.<name>.strategy in hapax.yaml, or publish from another handler")
-
-// Claim implements dedup.Strategy. It only reads; the commit decides.
+// Claim implements dedup.Strategy. It only reads; the transaction decides.
 func (s *Strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Claim, error) {
-	entries := make([]*dedup.Entry, len(events))
-	for i, event := range events {
-		entries[i] = &event.Entry
+	entries := s.enter(events)
+	if len(entries) == 0 {
+		return nil, nil
 	}
-	if err := s.Marks.Lookup(ctx, entries); err != nil {
-		return nil, err
+	if err := s.inbox.marks.lookups.Claim(ctx, 0, entries); err != nil {
+		s.leave(entries)
+		if errors.Is(err, coalesce.ErrClosed) {
+			err = ErrClosed
+		}
+		return nil, fmt.Errorf("look up marks: %w", err)
 	}
 	c := &claim{strategy: s}
-	for _, entry := range entries {
-		if entry.Verdict == dedup.Fresh {
-			c.entries = append(c.entries, entry)
+	c.commit.rows = c.one[:0]
+	for _, event := range events {
+		if event.Verdict == dedup.Fresh {
+			event.Token = dedup.NextToken()
+			c.commit.rows = append(c.commit.rows, rowOf(event))
 		}
 	}
-	if len(c.entries) == 0 {
+	var known []*dedup.Entry
+	for _, entry := range entries {
+		if entry.Verdict != dedup.Fresh {
+			known = append(known, entry)
+		}
+	}
+	s.leave(known)
+	if len(c.commit.rows) == 0 {
 		return nil, nil
 	}
 	return c, nil
 }
 
+// enter notes events as worked on here and returns those; the others are in flight.
+func (s *Strategy) enter(events []*dedup.Event) []*dedup.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := make([]*dedup.Entry, 0, len(events))
+	for _, event := range events {
+		digest, busy := s.here[event.ID]
+		switch {
+		case !busy:
+			s.here[event.ID] = event.Digest
+			entries = append(entries, &event.Entry)
+		case digest.Matches(event.Digest):
+			event.Verdict = dedup.InFlight
+		default:
+			event.Verdict = dedup.Conflict
+		}
+	}
+	return entries
+}
+
+func (s *Strategy) leave(entries []*dedup.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, entry := range entries {
+		delete(s.here, entry.ID)
+	}
+}
+
 // DeadLetter implements dedup.Strategy.
 func (s *Strategy) DeadLetter(_ context.Context, _ *dedup.Event, letter dedup.Output) error {
-	return s.Publisher.Publish(letter.Topic, letter.Message)
+	return s.publisher.Publish(letter.Topic, letter.Message)
 }
 
 type claim struct {
 	strategy *Strategy
-	entries  []*dedup.Entry
+	commit   commit
 	turn     *Turn
+	left     bool
+	one      [1]row
 }
 
 // Context implements dedup.Claim.
 func (c *claim) Context(ctx context.Context) context.Context {
-	c.turn = c.strategy.Group.NewTurn()
+	c.turn = c.strategy.inbox.runner.turn(&c.commit, &c.strategy.pace)
 	return WithTurn(ctx, c.turn)
 }
 
 // Commit implements dedup.Claim.
-func (c *claim) Commit(ctx context.Context, outputs []dedup.Output) (err error) {
-	if len(outputs) > 0 {
-		return fmt.Errorf("%w: %w", dedup.ErrBadOutput, errOutputs)
-	}
-	if c.turn == nil || c.turn.Unused() {
-		err = c.strategy.Group.Do(ctx, c.mark)
-	} else {
-		err = c.turn.Commit(ctx, c.mark)
-	}
-	if err != nil {
+func (c *claim) Commit(ctx context.Context, outputs []dedup.Output) error {
+	if err := c.strategy.inbox.check(outputs); err != nil {
 		return err
+	}
+	c.commit.outputs = outputs
+	if c.turn == nil {
+		c.turn = c.strategy.inbox.runner.turn(&c.commit, &c.strategy.pace)
+	}
+	c.commit.result = c.turn.result
+	if err := c.strategy.inbox.runner.commit(ctx, c.turn, &c.commit); err != nil {
+		return err
+	}
+	c.leave()
+	if len(outputs) > 0 {
+		c.strategy.inbox.outbox.Stored()
 	}
 	return failpoint.Hit(failpoint.AfterMark)
-}
-
-func (c *claim) mark(ctx context.Context, tx *sql.Tx) error {
-	if err := failpoint.Hit(failpoint.BeforeMark); err != nil {
-		return err
-	}
-	if err := c.strategy.Marks.Mark(ctx, tx, c.entries); err != nil {
-		return err
-	}
-	for _, entry := range c.entries {
-		if err := Refusal(entry); err != nil {
-			return err // this unit is undone, with what the handler wrote
-		}
-	}
-	return nil
 }
 
 // Release implements dedup.Claim: the handler's writes are undone.
@@ -114,18 +137,17 @@ func (c *claim) Release(context.Context) {
 	if c.turn != nil {
 		c.turn.Release()
 	}
+	c.leave()
 }
 
-// Refusal is why an event could not be marked; nil when it was.
-func Refusal(entry *dedup.Entry) error {
-	switch entry.Verdict {
-	case dedup.Fresh:
-		return nil
-	case dedup.Duplicate:
-		return dedup.ErrLostRace
-	case dedup.InFlight:
-		return dedup.ErrLeaseLost // under another claim's lease
-	default:
-		return dedup.ErrConflict // it comes again, and is quarantined before it runs
+func (c *claim) leave() {
+	if c.left {
+		return
 	}
+	c.left = true
+	entries := make([]*dedup.Entry, len(c.commit.rows))
+	for i, r := range c.commit.rows {
+		entries[i] = r.Entry
+	}
+	c.strategy.leave(entries)
 }

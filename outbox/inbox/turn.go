@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -18,7 +19,13 @@ import (
 //	  │           idle                over, writes undone
 //	  └──Unused or Release──► over
 type Turn struct {
-	group *Group
+	submit func(...*unit) error
+	// commit is what the turn commits, where that is known from the start.
+	commit *commit
+	pace   *pace // of turns like this one; nil where nobody asks
+	// results: the strategy keeps results, and this is the handler's.
+	results bool
+	result  json.RawMessage
 
 	mu      sync.Mutex
 	state   turnState
@@ -45,7 +52,7 @@ const (
 var errOver = errors.New("transaction is over: inbox.Tx belongs to the handler and ends with it")
 
 // NewTurn returns an idle turn. It costs nothing until Tx is called.
-func (g *Group) NewTurn() *Turn { return &Turn{group: g} }
+func (g *Group) NewTurn() *Turn { return &Turn{submit: g.submit} }
 
 // Tx returns the turn's transaction; see the function of this name.
 func (t *Turn) Tx(ctx context.Context) (*sql.Tx, error) {
@@ -54,7 +61,7 @@ func (t *Turn) Tx(ctx context.Context) (*sql.Tx, error) {
 		unit := &unit{turn: t}
 		t.unit, t.granted = unit, make(chan struct{})
 		t.handed, t.settled = make(chan error, 1), make(chan error, 1)
-		if err := t.group.submit(unit); err != nil {
+		if err := t.submit(unit); err != nil {
 			t.mu.Unlock()
 			return nil, fmt.Errorf("join transaction: %w", err)
 		}

@@ -7,6 +7,12 @@
 // survives the death of the process, and may lose the last transactions when the
 // machine loses power; it is several times faster on slow disks.
 //
-// Only SQLite is known today. A DSN of another scheme is refused by name; DSNs
-// are never printed, because they carry passwords.
+// PostgreSQL (pgx) and MySQL or MariaDB (go-sql-driver/mysql) are as durable as
+// their servers are configured to be: fsync and synchronous_commit there,
+// innodb_flush_log_at_trx_commit and sync_binlog here. The drivers are imported
+// in this package alone; the others speak database/sql, and ask here what an
+// error means ([Retryable], [IsUnique], [IsMissing], [IsLost]).
+//
+// DSNs are never printed, because they carry passwords; names of tables are
+// validated and quoted ([Table]).
 package sqldb

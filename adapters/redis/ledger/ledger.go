@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	adapter "github.com/hapax-go/hapax/adapters/redis"
 	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
 	"github.com/hapax-go/hapax/dedup"
 )
@@ -43,9 +44,25 @@ type Ledger struct {
 	client redis.UniversalClient
 	config Config
 	shards int
+	owned  bool // the client is the ledger's own
 }
 
 var _ dedup.Ledger = (*Ledger)(nil)
+
+// Open connects to a server, sentinels or a cluster, and returns a ledger that owns
+// the connection: Close ends it. adapter.ParseURL makes the connection of a string.
+func Open(ctx context.Context, connection adapter.Config, config Config) (*Ledger, error) {
+	client, err := adapter.Connect(ctx, connection)
+	if err != nil {
+		return nil, fmt.Errorf("open redis ledger: %w", err)
+	}
+	l, err := New(client, config)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	l.owned = true
+	return l, nil
+}
 
 // New returns a ledger over a client that stays the caller's. The server should be
 // persistent and evict nothing; the redis adapter's Check tells.
@@ -78,7 +95,7 @@ func (l *Ledger) Claim(ctx context.Context, lease time.Duration, entries []*dedu
 		set := l.shard(shard)
 		args := []any{set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), l.config.Window.Milliseconds()}
 		for _, entry := range entries {
-			args = append(args, entry.ID[:], token(entry), marks.Tag(entry.Digest), entry.Digest[:])
+			args = append(args, entry.ID[:], token(entry), tag(entry), entry.Digest[:])
 		}
 		verdicts, err := l.run(ctx, claimScript, set, args, len(entries))
 		for i := range verdicts {
@@ -108,15 +125,23 @@ func (l *Ledger) Release(ctx context.Context, entries []*dedup.Entry) error {
 	return wrap("release", l.change(ctx, "release", 0, copies))
 }
 
-// Close implements dedup.Ledger. The client stays open.
-func (l *Ledger) Close() error { return nil }
+// Close implements dedup.Ledger. A client that was given to New stays open.
+func (l *Ledger) Close() error {
+	if !l.owned {
+		return nil
+	}
+	if err := l.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+		return fmt.Errorf("close redis ledger: %w", err)
+	}
+	return nil
+}
 
 func (l *Ledger) change(ctx context.Context, what string, lease time.Duration, entries []*dedup.Entry) error {
 	return l.each(entries, func(shard int, entries []*dedup.Entry) error {
 		set := l.shard(shard)
 		args := []any{set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), l.config.Window.Milliseconds(), what}
 		for _, entry := range entries {
-			args = append(args, entry.ID[:], token(entry), marks.Tag(entry.Digest))
+			args = append(args, entry.ID[:], token(entry), tag(entry))
 		}
 		lost, err := l.run(ctx, changeScript, set, args, len(entries))
 		for i := range lost {
@@ -156,6 +181,11 @@ func (l *Ledger) shard(shard int) marks.Set {
 		return marks.NewSet(l.config.Prefix, l.config.Window)
 	}
 	return marks.NewSet(fmt.Sprintf("%s:{%d}", l.config.Prefix, shard), l.config.Window)
+}
+
+func tag(entry *dedup.Entry) []byte {
+	tag := marks.NewTag(entry.Digest)
+	return tag[:]
 }
 
 func token(entry *dedup.Entry) []byte { return binary.BigEndian.AppendUint64(nil, entry.Token) }

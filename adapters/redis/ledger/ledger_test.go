@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	adapter "github.com/hapax-go/hapax/adapters/redis"
 	"github.com/hapax-go/hapax/adapters/redis/ledger"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/ledgertest"
@@ -55,4 +56,27 @@ func TestConformanceInCluster(t *testing.T) {
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		return client
 	})
+}
+
+// A ledger that was opened owns its connection.
+func TestOpen(t *testing.T) {
+	address := servers.Require(t, servers.Redis).Hosts[0]
+	connection, err := adapter.ParseURL("redis://" + address + "/0")
+	require.NoError(t, err)
+	l, err := ledger.Open(t.Context(), connection, ledger.Config{Prefix: fmt.Sprintf("hapax:test:%d", dedup.NextToken())})
+	require.NoError(t, err)
+	entry := &dedup.Entry{ID: dedup.NewID(dedup.Scope{}, "1"), Token: dedup.NextToken()}
+	require.NoError(t, l.Claim(t.Context(), time.Second, []*dedup.Entry{entry}))
+	require.Equal(t, dedup.Fresh, entry.Verdict)
+	require.NoError(t, l.Close())
+	require.NoError(t, l.Close())
+	require.Error(t, l.Claim(t.Context(), time.Second, []*dedup.Entry{entry}))
+
+	_, err = ledger.Open(t.Context(), connection, ledger.Config{Window: -1})
+	require.ErrorContains(t, err, "window is -1ns")
+	connection, err = adapter.ParseURL("redis://u:hunter2@127.0.0.1:1/0")
+	require.NoError(t, err)
+	_, err = ledger.Open(t.Context(), connection, ledger.Config{})
+	require.ErrorContains(t, err, "check that the server runs there")
+	require.NotContains(t, err.Error(), "hunter2")
 }

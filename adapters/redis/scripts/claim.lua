@@ -2,23 +2,23 @@
 --
 -- KEYS: members, marks, leases' prefix
 -- ARGV: consumer, slice length, clock skew, TTL of a lease in ms,
---       then for each ID: ID, digest tag, token or ''
+--       then for each: ID (16), digest tag (2), token (8, or none)
 -- Returns for each ID: 1 fresh, 2 duplicate, 3 in flight, 4 conflict.
 --
 -- A lease has no deadline of its own: it stands as long as its consumer does, whose
 -- heartbeat so keeps all its leases. The TTL only bounds how long the lease of a
 -- consumer that nobody followed is kept.
-openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]))
-dirty = false -- reading creates nothing
+openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]), 0)
+read(5, #ARGV, 1)
 local consumer = ARGV[1]
 local results = {}
-for i = 5, #ARGV, 3 do
-  local id, digest, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local mark = find(id)
+for i = 5, #ARGV do
+  local mark = find(i)
   local verdict = 1
   if mark then
-    verdict = sameContent(mark, digest) and 2 or 4
-  elseif token ~= '' then
+    verdict = sameContent(mark, string.sub(ARGV[i], 17, 18)) and 2 or 4
+  elseif #ARGV[i] > 18 then
+    local id, digest, token = string.sub(ARGV[i], 1, 16), string.sub(ARGV[i], 17, 18), string.sub(ARGV[i], 19)
     local lease = redis.call('GET', KEYS[3] .. id)
     if lease and string.sub(lease, 1, 8) ~= token then
       local other = string.sub(lease, 9, 10)

@@ -2,111 +2,118 @@
 --
 -- KEYS: members, input stream, marks, leases' prefix, lanes, then output streams
 -- ARGV: consumer, group, slice length (0: nothing is marked), clock skew, delete acknowledged (0|1),
---       number of units, then for each unit
---         number of marks, (ID, digest tag, token or '')...
---         number of outputs, (index of stream in KEYS, UUID, metadata, payload)...
---         number of entries, (entry ID, lane or '')...
+--       shapes: for each unit three numbers of two bytes, of its marks, outputs and entries,
+--       streams: for each output one byte, the index in KEYS,
+--       laned: for each entry one byte, 1 when it has a lane; then, of all units,
+--       the marks: ID (16), digest tag (2), token (8, or none),
+--       the outputs: UUID, metadata, payload,
+--       the IDs of the entries,
+--       the lanes of those that have one
+-- Few arguments and few calls: the server pays for each about as much as for storing
+-- the message.
 -- Returns for each unit: 0 done, 1 duplicate, 2 conflict, 3 lost, or an error text.
-local consumer, group = ARGV[1], ARGV[2]
+local call, sub, byte = redis.call, string.sub, string.byte
+local consumer, group, input = ARGV[1], ARGV[2], KEYS[2]
 local delete = ARGV[5] == '1'
-local units = tonumber(ARGV[6])
+local shapes, streams, laned = ARGV[6], ARGV[7], ARGV[8]
 local results = {}
 
 -- The fence (I5). Whoever takes over entries of a member removes the member first,
 -- for good: a consumer that comes back joins under another name.
-if not redis.call('ZSCORE', KEYS[1], consumer) then
-  for unit = 1, units do results[unit] = 3 end
+if not call('ZSCORE', KEYS[1], consumer) then
+  for unit = 1, #shapes / 6 do results[unit] = 3 end
   return results
 end
+
+local mark, marked = 9, 0 -- the next one; how many there are
+for unit = 1, #shapes, 6 do
+  local high, low = byte(shapes, unit, unit + 1)
+  marked = marked + high * 256 + low
+end
+local firstOutput, output, entered = mark + marked, 1, 0
+local firstEntry = firstOutput + 3 * #streams
+local lane = firstEntry + #laned
 local marking = tonumber(ARGV[3]) > 0
-if marking then openMarks(KEYS[3], tonumber(ARGV[3]), tonumber(ARGV[4])) end
-
-local at = 6
-local function pop()
-  at = at + 1
-  return ARGV[at]
+if marking then
+  openMarks(KEYS[3], tonumber(ARGV[3]), tonumber(ARGV[4]), 0)
+  read(mark, mark + marked - 1, 1)
 end
 
-local function owned(first, last)
-  for i = first, last, 2 do
-    local pending = redis.call('XPENDING', KEYS[2], group, ARGV[i], ARGV[i], 1, consumer)
-    if #pending == 0 then return false end
-  end
-  return true
-end
-
-local function commit(firstMark, marks, firstOutput, outputs, firstEntry, entries)
-  -- One entry needs no look: XACK itself tells below whether it was pending.
-  if entries > 1 and not owned(firstEntry, firstEntry + 2 * entries - 1) then return 3 end
-  for i = 0, marks - 1 do -- pessimistic claims: is the lease still this claim's?
-    local token = ARGV[firstMark + 3 * i + 2]
-    if token ~= '' then
-      local lease = redis.call('GET', KEYS[4] .. ARGV[firstMark + 3 * i])
-      if not lease or string.sub(lease, 1, 8) ~= token then
-        local mark = find(ARGV[firstMark + 3 * i])
-        return mark and 1 or 3
-      end
+-- Pessimistic claims: is the lease still this claim's? nil when it is.
+local function refused(first, last)
+  for i = first, last do
+    if #ARGV[i] > 18 then
+      local lease = call('GET', KEYS[4] .. sub(ARGV[i], 1, 16))
+      if not lease or sub(lease, 1, 8) ~= sub(ARGV[i], 19) then return find(i) and 1 or 3 end
     end
   end
+  return nil
+end
 
-  local result = 0
-  local marked, published = 0, {}
-  for i = 0, marks - 1 do
-    local id, digest = ARGV[firstMark + 3 * i], ARGV[firstMark + 3 * i + 1]
-    local old = put(id, digest, '')
+-- The arguments are positions in ARGV, but for those of outputs, which are counted.
+local function commit(firstMark, lastMark, from, to, first, last)
+  -- Every entry of a unit of several must be this consumer's. One alone needs no
+  -- look: XACK itself tells whether it was pending.
+  if last > first then
+    for i = first, last do
+      if #call('XPENDING', input, group, ARGV[i], ARGV[i], 1, consumer) == 0 then return 3 end
+    end
+  end
+  local result = refused(firstMark, lastMark)
+  if result then return result end
+  local marked, published = firstMark - 1, {}
+  result = 0
+  for i = firstMark, lastMark do
+    local tag = sub(ARGV[i], 17, 18)
+    local old = put(i, tag, '')
     if old then
-      result = sameContent(old, digest) and 1 or 2
+      result = sameContent(old, tag) and 1 or 2
       break
     end
-    marked = i + 1
+    marked = i
   end
-  for i = 0, outputs - 1 do
+  for i = from, to do
     if result ~= 0 then break end
-    local o = firstOutput + 4 * i
-    local stream = KEYS[tonumber(ARGV[o])]
-    local id = redis.pcall('XADD', stream, '*',
-      '_watermill_message_uuid', ARGV[o + 1], 'metadata', ARGV[o + 2], 'payload', ARGV[o + 3])
+    local at, key = firstOutput + 3 * i - 3, KEYS[byte(streams, i)]
+    local id = redis.pcall('XADD', key, '*',
+      '_watermill_message_uuid', ARGV[at], 'metadata', ARGV[at + 1], 'payload', ARGV[at + 2])
     if type(id) == 'table' then -- such as a key of another type
-      result = stream .. ': ' .. id.err
+      result = key .. ': ' .. id.err
     else
-      published[#published + 1] = {stream, id}
+      published[#published + 1] = id
     end
   end
-  if result == 0 then
-    for i = 0, entries - 1 do
-      if redis.call('XACK', KEYS[2], group, ARGV[firstEntry + 2 * i]) == 0 and entries == 1 then result = 3 end
-    end
-  end
+  if result == 0 and last >= first and call('XACK', input, group, unpack(ARGV, first, last)) == 0 then result = 3 end
   if result ~= 0 then -- nobody has seen any of it
-    for i = 0, marked - 1 do take(ARGV[firstMark + 3 * i]) end
-    for _, output in ipairs(published) do redis.call('XDEL', output[1], output[2]) end
+    for i = firstMark, marked do take(i) end
+    for i, id in ipairs(published) do call('XDEL', KEYS[byte(streams, from + i - 1)], id) end
     return result
   end
-  for i = 0, marks - 1 do
-    if ARGV[firstMark + 3 * i + 2] ~= '' then redis.call('DEL', KEYS[4] .. ARGV[firstMark + 3 * i]) end
+  for i = firstMark, lastMark do
+    if #ARGV[i] > 18 then call('DEL', KEYS[4] .. sub(ARGV[i], 1, 16)) end
   end
-  for i = 0, entries - 1 do
-    local entry, lane = ARGV[firstEntry + 2 * i], ARGV[firstEntry + 2 * i + 1]
-    -- The lane is free when the last entry that was put into it is done.
-    if lane ~= '' and redis.call('HGET', KEYS[5], lane) == consumer .. ' ' .. entry then
-      redis.call('HDEL', KEYS[5], lane)
-    end
-    if delete then redis.call('XDEL', KEYS[2], entry) end
-  end
+  if delete and last >= first then call('XDEL', input, unpack(ARGV, first, last)) end
   return 0
 end
 
-for unit = 1, units do
-  local marks = tonumber(pop())
-  local firstMark = at + 1
-  at = at + 3 * marks
-  local outputs = tonumber(pop())
-  local firstOutput = at + 1
-  at = at + 4 * outputs
-  local entries = tonumber(pop())
-  local firstEntry = at + 1
-  at = at + 2 * entries
-  results[unit] = commit(firstMark, marks, firstOutput, outputs, firstEntry, entries)
+-- A lane is free when the last entry that was put into it is done.
+local function leave(first, last, done)
+  for i = first, last do
+    if byte(laned, i - firstEntry + 1) == 1 then
+      if done and call('HGET', KEYS[5], ARGV[lane]) == consumer .. ' ' .. ARGV[i] then call('HDEL', KEYS[5], ARGV[lane]) end
+      lane = lane + 1
+    end
+  end
+end
+
+for unit = 1, #shapes, 6 do
+  local a, b, c, d, e, f = byte(shapes, unit, unit + 5)
+  local marks, outputs, entries = a * 256 + b, c * 256 + d, e * 256 + f
+  local first = firstEntry + entered
+  local result = commit(mark, mark + marks - 1, output, output + outputs - 1, first, first + entries - 1)
+  leave(first, first + entries - 1, result == 0)
+  results[#results + 1] = result
+  mark, output, entered = mark + marks, output + outputs, entered + entries
 end
 if marking then closeMarks() end
 return results

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 )
 
@@ -15,50 +16,75 @@ const expireChunk = 200
 // rows count as absent whether they were removed or not, so how often it runs
 // matters to the file's size only.
 //
-// Marks are removed in the order in which they were made. After Config.Window
-// was made shorter, marks of the longer window keep newer ones waiting behind
-// them.
+// Marks are removed by generations, in the order in which those were made: a
+// generation waits for its youngest mark.
 func (l *Ledger) Expire(ctx context.Context, limit int) (int, error) {
 	removed := 0
-	for limit <= 0 || removed < limit {
+	for more := true; more && (limit <= 0 || removed < limit); {
 		chunk := expireChunk
 		if limit > 0 {
 			chunk = min(chunk, limit-removed)
 		}
-		count, err := l.expire(ctx, chunk)
+		var count int
+		var err error
+		count, more, err = l.expire(ctx, chunk)
 		if err != nil {
 			return removed, fmt.Errorf("expire ledger rows: %w", err)
 		}
-		if removed += count; count == 0 {
-			break
-		}
+		removed += count
 	}
 	return removed, nil
 }
 
-func (l *Ledger) expire(ctx context.Context, chunk int) (removed int, err error) {
+// expire removes a chunk of marks, of what reports show of them, and of leases.
+func (l *Ledger) expire(ctx context.Context, chunk int) (removed int, more bool, err error) {
 	err = l.locked(ctx, func(q Querier, now int64) error {
-		for _, step := range []struct {
-			query string
-			until int64
-		}{
-			{l.sql.expireMarks, now},
-			{l.sql.expireLeases, now - millis(l.window)},
-		} {
-			result, err := q.ExecContext(ctx, step.query, step.until, chunk-removed)
-			if err != nil {
-				return err
-			}
-			count, err := result.RowsAffected()
-			if err != nil {
-				return err
-			}
-			removed += int(count)
+		if removed, err = l.expireMarks(ctx, q, chunk, now); err != nil {
+			return err
 		}
-		return nil
+		leases, err := count(ctx, q, l.sql.expireLeases, now-millis(l.window), chunk-removed)
+		if err != nil {
+			return err
+		}
+		removed += leases
+		logged, err := count(ctx, q, l.sql.expireLog, now, expireChunk)
+		more = removed+logged > 0
+		return err
 	})
+	if err != nil {
+		return 0, false, err
+	}
+	return removed, more, nil
+}
+
+// expireMarks removes marks of the oldest generation, if its last mark has
+// expired, and it when it is empty.
+func (l *Ledger) expireMarks(ctx context.Context, q Querier, chunk int, now int64) (int, error) {
+	var oldest generation
+	var inUse bool
+	err := each(ctx, q, l.sql.oldest, []any{now}, func(result *sql.Rows) error {
+		return result.Scan(&oldest.number, &oldest.marks, &oldest.until, &inUse)
+	})
+	if err != nil || oldest.number == 0 {
+		return 0, err
+	}
+	if inUse {
+		if _, err := l.begin(ctx, q, oldest, now); err != nil {
+			return 0, err
+		}
+	}
+	removed, err := count(ctx, q, l.sql.expireMarks, oldest.number, chunk)
+	if err == nil && removed < chunk {
+		_, err = q.ExecContext(ctx, l.sql.dropGeneration, oldest.number)
+	}
+	return removed, err
+}
+
+func count(ctx context.Context, q Querier, query string, args ...any) (int, error) {
+	result, err := q.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
-	return removed, nil
+	changed, err := result.RowsAffected()
+	return int(changed), err
 }

@@ -15,10 +15,13 @@ type Config struct {
 	// Window is how long a mark lasts. Default 168h. Choose it longer than the
 	// broker can hold a copy back.
 	Window time.Duration
-	// Table is the table of marks; leases are in a second one with "_leases"
-	// added. A letter or "_", then letters, digits and "_", at most 60 in all.
-	// Default "hapax_ledger".
+	// Table is the table of marks; the names of the others begin with it. A
+	// letter or "_", then letters, digits and "_", at most 60 in all. Default
+	// "hapax_ledger".
 	Table string
+	// GenerationMarks is how many marks a generation takes before the next one
+	// begins. Default 65536.
+	GenerationMarks int
 	// Now reads the time. Default time.Now. Tests set it.
 	Now func() time.Time
 }
@@ -31,6 +34,8 @@ type Ledger struct {
 	now        func() time.Time
 	sql        queries
 	statements map[string]*sql.Stmt
+	size       int // of a generation, in marks
+	older      older
 }
 
 var _ dedup.Ledger = (*Ledger)(nil)
@@ -46,6 +51,9 @@ func Open(ctx context.Context, db *sql.DB, config Config) (*Ledger, error) {
 	if config.Table == "" {
 		config.Table = "hapax_ledger"
 	}
+	if config.GenerationMarks <= 0 {
+		config.GenerationMarks = 64 << 10
+	}
 	if config.Now == nil {
 		config.Now = time.Now
 	}
@@ -53,7 +61,7 @@ func Open(ctx context.Context, db *sql.DB, config Config) (*Ledger, error) {
 		return nil, fmt.Errorf("open sqlite ledger: table name %q: expected a letter or _, then letters, digits and _, at most 60 in all: choose another name", config.Table)
 	}
 	ledger := &Ledger{
-		db: db, window: config.Window, now: config.Now,
+		db: db, window: config.Window, now: config.Now, size: config.GenerationMarks,
 		sql: newQueries(config.Table), statements: map[string]*sql.Stmt{},
 	}
 	if _, err := db.ExecContext(ctx, schema(config.Table)); err != nil {
@@ -73,7 +81,7 @@ func Open(ctx context.Context, db *sql.DB, config Config) (*Ledger, error) {
 // Claim implements dedup.Ledger.
 func (l *Ledger) Claim(ctx context.Context, lease time.Duration, entries []*dedup.Entry) error {
 	return l.transact(ctx, "claim", entries, func(q Querier, now int64) error {
-		found, err := l.find(ctx, q, entries, now)
+		found, _, err := l.find(ctx, q, entries, now)
 		if err != nil {
 			return err
 		}
@@ -84,7 +92,7 @@ func (l *Ledger) Claim(ctx context.Context, lease time.Duration, entries []*dedu
 // Renew implements dedup.Ledger.
 func (l *Ledger) Renew(ctx context.Context, lease time.Duration, entries []*dedup.Entry) error {
 	return l.transact(ctx, "renew", entries, func(q Querier, now int64) error {
-		found, err := l.find(ctx, q, entries, now)
+		found, _, err := l.find(ctx, q, entries, now)
 		if err != nil {
 			return err
 		}
@@ -102,7 +110,7 @@ func (l *Ledger) Renew(ctx context.Context, lease time.Duration, entries []*dedu
 // Complete implements dedup.Ledger.
 func (l *Ledger) Complete(ctx context.Context, entries []*dedup.Entry) error {
 	return l.transact(ctx, "complete", entries, func(q Querier, now int64) error {
-		found, err := l.find(ctx, q, entries, now)
+		found, current, err := l.find(ctx, q, entries, now)
 		if err != nil {
 			return err
 		}
@@ -113,7 +121,7 @@ func (l *Ledger) Complete(ctx context.Context, entries []*dedup.Entry) error {
 			}
 			entry.Lost = !found[i].lease.heldBy(entry) && !found[i].mark.heldBy(entry)
 		}
-		if err := l.putMarks(ctx, q, held, now); err != nil {
+		if err := l.putMarks(ctx, q, held, current, now); err != nil {
 			return err
 		}
 		return l.dropLeases(ctx, q, held)

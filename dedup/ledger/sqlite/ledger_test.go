@@ -59,16 +59,22 @@ func openLedger(t testing.TB, db *sql.DB, config sqlite.Config) *sqlite.Ledger {
 }
 
 func TestConformance(t *testing.T) {
-	for name, options := range map[string]string{
-		"recommended options": recommended,
-		// Deferred transactions and a rollback journal: slower, and as right.
-		"default options": "?_pragma=busy_timeout(30000)&_pragma=synchronous(OFF)",
+	// Deferred transactions and a rollback journal: slower, and as right.
+	const deferred = "?_pragma=busy_timeout(30000)&_pragma=synchronous(OFF)"
+	for name, run := range map[string]struct {
+		options    string
+		generation int
+	}{
+		"recommended options": {recommended, 0},
+		"default options":     {deferred, 0},
+		"small generations":   {recommended, 3}, // a turn at nearly every call
 	} {
+		options, generation := run.options, run.generation
 		t.Run(name, func(t *testing.T) {
 			ledgertest.Run(t, func(t *testing.T, run ledgertest.Options) ledgertest.Harness {
 				clock, file := newClock(), filepath.Join(t.TempDir(), "ledger.db")
 				open := func() dedup.Ledger {
-					return openLedger(t, openDB(t, file, options), sqlite.Config{Window: run.Window, Now: clock.Now})
+					return openLedger(t, openDB(t, file, options), sqlite.Config{Window: run.Window, Now: clock.Now, GenerationMarks: generation})
 				}
 				return ledgertest.Harness{Ledger: open(), Peer: open, Reopen: open, Advance: clock.Advance}
 			})

@@ -34,36 +34,88 @@ func pack(entries []*dedup.Entry) []byte {
 	return packed
 }
 
-// find reads what is stored of the entries' IDs.
-func (l *Ledger) find(ctx context.Context, q Querier, entries []*dedup.Entry, now int64) ([]rows, error) {
+// find reads what is stored of the entries' IDs, and the generation in use.
+func (l *Ledger) find(ctx context.Context, q Querier, entries []*dedup.Entry, now int64) ([]rows, generation, error) {
 	found := make([]rows, len(entries))
-	result, err := q.QueryContext(ctx, l.sql.find, pack(entries), len(entries))
+	var current generation
+	packed := pack(entries)
+	err := each(ctx, q, l.sql.find, []any{packed, len(entries)}, func(result *sql.Rows) error {
+		var (
+			i, kind       int
+			digest, token sql.RawBytes
+			first         int64
+			marks         generation
+		)
+		if err := result.Scan(&i, &kind, &digest, &token, &first, &marks.marks, &marks.started, &marks.until); err != nil {
+			return err
+		}
+		if i < 0 {
+			current = marks
+			current.number = first
+			return nil
+		}
+		stored, err := newRow(entries[i], digest, token, first)
+		if kind == 0 {
+			found[i].lease = stored
+		} else {
+			found[i].marked(stored, now)
+		}
+		return err
+	})
+	if err == nil && current.number == 0 {
+		err = fmt.Errorf("no generation is in use: restore the ledger's tables from before they were edited")
+	}
 	if err != nil {
-		return nil, err
+		return nil, current, err
+	}
+	older, err := l.older.places(ctx, l, q, current.number, entries, found, now)
+	if err != nil || len(older) == 0 {
+		return found, current, err
+	}
+	list, err := json.Marshal(older)
+	if err != nil {
+		return nil, current, err
+	}
+	err = each(ctx, q, l.sql.findOlder, []any{packed, string(list)}, func(result *sql.Rows) error {
+		var i int
+		var digest, token sql.RawBytes
+		var until int64
+		if err := result.Scan(&i, &digest, &token, &until); err != nil {
+			return err
+		}
+		stored, err := newRow(entries[i], digest, token, until)
+		found[i].marked(stored, now)
+		return err
+	})
+	return found, current, err
+}
+
+func newRow(entry *dedup.Entry, digest, token []byte, until int64) (row, error) {
+	if len(digest) != 16 || len(token) != 8 {
+		return row{}, fmt.Errorf("row of %s has a digest of %d bytes and a token of %d, expected 16 and 8: restore the table from before it was edited", entry.ID, len(digest), len(token))
+	}
+	return row{found: true, digest: dedup.Digest(digest), token: binary.BigEndian.Uint64(token), until: until}, nil
+}
+
+// marked notes a mark, unless it has expired.
+func (r *rows) marked(mark row, now int64) {
+	if mark.until > now {
+		r.mark = mark
+	}
+}
+
+func each(ctx context.Context, q Querier, query string, args []any, row func(*sql.Rows) error) error {
+	result, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
 	}
 	defer result.Close()
 	for result.Next() {
-		var (
-			i             int
-			isMark        bool
-			digest, token sql.RawBytes
-			stored        = row{found: true}
-		)
-		if err := result.Scan(&i, &isMark, &digest, &token, &stored.until); err != nil {
-			return nil, err
-		}
-		if len(digest) != len(stored.digest) || len(token) != 8 {
-			return nil, fmt.Errorf("row of %s has a digest of %d bytes and a token of %d, expected 16 and 8: restore the table from before it was edited", entries[i].ID, len(digest), len(token))
-		}
-		copy(stored.digest[:], digest)
-		stored.token = binary.BigEndian.Uint64(token)
-		if !isMark {
-			found[i].lease = stored
-		} else if stored.until > now {
-			found[i].mark = stored
+		if err := row(result); err != nil {
+			return err
 		}
 	}
-	return found, result.Err()
+	return result.Err()
 }
 
 // decide sets the verdict of each entry and returns those that are fresh. Later
@@ -108,9 +160,28 @@ func (l *Ledger) dropLeases(ctx context.Context, q Querier, entries []*dedup.Ent
 	return l.exec(ctx, q, l.sql.dropLeases, pack(entries), len(entries))
 }
 
-// putMarks inserts marks, with one statement for each run of entries of one
-// scope and topic: that is nearly always one.
-func (l *Ledger) putMarks(ctx context.Context, q Querier, entries []*dedup.Entry, now int64) error {
+// putMarks inserts marks into the generation in use.
+func (l *Ledger) putMarks(ctx context.Context, q Querier, entries []*dedup.Entry, current generation, now int64) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	until := now + millis(l.window)
+	current, err := l.turn(ctx, q, current, now)
+	if err != nil {
+		return err
+	}
+	if _, err := q.ExecContext(ctx, l.sql.count, len(entries), until, current.number); err != nil {
+		return err
+	}
+	if err := l.exec(ctx, q, l.sql.putMarks, pack(entries), len(entries), until, current.number); err != nil {
+		return err
+	}
+	return l.putLog(ctx, q, entries, now, until)
+}
+
+// putLog writes down what reports show, with one statement for each run of
+// entries of one scope and topic: that is nearly always one.
+func (l *Ledger) putLog(ctx context.Context, q Querier, entries []*dedup.Entry, now, until int64) error {
 	for start := 0; start < len(entries); {
 		first, end := entries[start], start+1
 		for end < len(entries) && entries[end].Scope == first.Scope && entries[end].Topic == first.Topic {
@@ -126,7 +197,7 @@ func (l *Ledger) putMarks(ctx context.Context, q Querier, entries []*dedup.Entry
 		if err != nil {
 			return err
 		}
-		err = l.exec(ctx, q, l.sql.putMarks, pack(run), string(list), now+millis(l.window), now,
+		err = l.exec(ctx, q, l.sql.putLog, pack(run), string(list), until, now,
 			first.Scope.Service, first.Scope.Handler, first.Topic)
 		if err != nil {
 			return err

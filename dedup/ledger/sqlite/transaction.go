@@ -22,7 +22,7 @@ func (l *Ledger) Lookup(ctx context.Context, q Querier, entries []*dedup.Entry) 
 		return nil
 	}
 	now := l.now().UnixMilli()
-	found, err := l.find(ctx, q, entries, now)
+	found, _, err := l.find(ctx, q, entries, now)
 	if err != nil {
 		return fmt.Errorf("look up %d events: %w", len(entries), err)
 	}
@@ -52,12 +52,12 @@ func (l *Ledger) Mark(ctx context.Context, q Querier, entries []*dedup.Entry) er
 }
 
 func (l *Ledger) mark(ctx context.Context, q Querier, entries []*dedup.Entry, now int64) error {
-	found, err := l.find(ctx, q, entries, now)
+	found, current, err := l.find(ctx, q, entries, now)
 	if err != nil {
 		return err
 	}
 	fresh := decide(entries, found, now, dedup.Duplicate)
-	if err := l.putMarks(ctx, q, fresh, now); err != nil {
+	if err := l.putMarks(ctx, q, fresh, current, now); err != nil {
 		return err
 	}
 	// A lease beside a mark would do no harm but outlive its purpose: the

@@ -174,7 +174,7 @@ func TestReportsKeepWhatWasMarked(t *testing.T) {
 	e := events("order", 3)
 	e[1].Topic, e[2].Scope.Handler = "orders.eu", "Audit"
 	inbox.marks(e...)
-	rows, err := inbox.db.Query(`SELECT event_id, service, handler, topic, marked_at FROM hapax_ledger ORDER BY seq`)
+	rows, err := inbox.db.Query(`SELECT event_id, service, handler, topic, marked_at FROM hapax_ledger_log ORDER BY seq`)
 	require.NoError(t, err)
 	defer rows.Close()
 	for _, want := range e {

@@ -144,6 +144,8 @@ func (l *chaosLink) pass() (goOn bool) {
 			}
 			select {
 			case l.stub.Output <- chunk:
+			case <-l.closed: // toxiproxy stops taking when the client has gone
+				return false
 			case <-cut:
 				l.count(func(s *Stats) { s.Cut++ })
 				return false

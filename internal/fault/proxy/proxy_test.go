@@ -215,3 +215,29 @@ func TestCloseWithBlockedClient(t *testing.T) {
 	}
 	require.Error(t, err)
 }
+
+// A client that was killed with answers on their way must not keep it either: by
+// then toxiproxy has stopped to take them.
+func TestCloseAfterAClientWasKilled(t *testing.T) {
+	server := newEchoServer(t)
+	p, err := proxy.Listen(server.listener.Addr().String(), 1)
+	require.NoError(t, err)
+	p.DelayResponses(1, 200*time.Millisecond, 200*time.Millisecond)
+	c := dial(t, p)
+	for i := range 5 { // the first answer is held, and the others queue behind it
+		question := fmt.Sprintf("question %d\n", i)
+		_, err = io.WriteString(c, question)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return server.wasAsked(question) }, 5*time.Second, time.Millisecond)
+	}
+	require.NoError(t, c.Conn.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, c.Close())
+	require.Eventually(t, func() bool { return p.Stats().Delayed > 1 }, 5*time.Second, time.Millisecond)
+	closed := make(chan struct{})
+	go func() { p.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "the proxy does not close")
+	}
+}

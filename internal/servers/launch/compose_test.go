@@ -94,7 +94,7 @@ func TestKafkaIsConfiguredAlikeEverywhere(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		s := &site{name: servers.Kafka, dir: t.TempDir(), nodes: nodes, ports: map[string]int{}}
 		environment := file.Services[kafkaServices(nodes)[0]].Environment
-		for line := range strings.Lines(kafkaConfig(s, 1, "data")) {
+		for line := range strings.Lines(kafkaConfig(s, 1, "data", nil)) {
 			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 			variable := "KAFKA_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 			single := nodes == 1 && (key == "default.replication.factor" || key == "min.insync.replicas") // 1 is Kafka's default

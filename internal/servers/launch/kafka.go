@@ -2,10 +2,7 @@ package launch
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -32,7 +29,7 @@ var kafka = recipe{ports: kafkaPorts, address: kafkaAddress, services: kafkaServ
 // from one does not talk to the other.
 func kafkaPorts(nodes int) []port {
 	if nodes == 1 {
-		return []port{{kafkaClients(1, 1), 29092}, {kafkaControllers(1, 1), 29192}}
+		return []port{{kafkaClients(1, 1), 29092}, {kafkaControllers(1, 1), 29192}, {kafkaSecure, 29292}}
 	}
 	var ports []port
 	for i := 1; i <= nodes; i++ {
@@ -55,7 +52,11 @@ func kafkaAddress(s *site) (servers.Address, error) {
 	for i := 1; i <= s.nodes; i++ {
 		hosts = append(hosts, s.at(kafkaClients(i, s.nodes)))
 	}
-	return servers.ParseAddress(servers.Kafka, strings.Join(hosts, ","))
+	address, err := servers.ParseAddress(servers.Kafka, strings.Join(hosts, ","))
+	if authority := s.authorityFile(); s.nodes == 1 && exists(authority) {
+		address.Secure, address.CAFile = s.at(kafkaSecure), authority
+	}
+	return address, err
 }
 
 func kafkaServices(nodes int) []string {
@@ -88,15 +89,21 @@ func kafkaNative(ctx context.Context, s *site) ([]process.Spec, string, error) {
 	}
 	jvm := []string{java, heap, "-Xms256m", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
 		"-Djava.awt.headless=true", "-Djava.net.preferIPv4Stack=true", "-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(jars, "*")}
+	var secure []string
+	if s.nodes == 1 {
+		if secure, err = kafkaSecured(s); err != nil {
+			return nil, "", err
+		}
+	}
 	var nodes []process.Spec
 	for i := 1; i <= s.nodes; i++ {
 		name := fmt.Sprintf("node%d", i)
 		data := filepath.Join(s.dir, "data", name)
-		config, err := s.write(name+".properties", kafkaConfig(s, i, data))
+		config, err := s.write(name+".properties", kafkaConfig(s, i, data, secure))
 		if err != nil {
 			return nil, "", err
 		}
-		if _, err := os.Stat(filepath.Join(data, "meta.properties")); errors.Is(err, fs.ErrNotExist) {
+		if !exists(filepath.Join(data, "meta.properties")) {
 			s.step("formatting the log folder of " + name)
 			format := s.process(name+"-format", append(jvm, kafkaFormat, "format", "-t", kafkaClusterID, "-c", config)...)
 			if err := process.Run(ctx, format); err != nil {
@@ -112,20 +119,24 @@ func kafkaNative(ctx context.Context, s *site) ([]process.Spec, string, error) {
 // times are lowered so that fault tests need not wait 45 s, hung transactions
 // are looked for every second rather than every ten, and the internal topics
 // have few partitions because each costs start-up time.
-func kafkaConfig(s *site, i int, data string) string {
+func kafkaConfig(s *site, i int, data string, secure []string) string {
 	copies, inSync := min(s.nodes, 3), min(s.nodes, 2)
 	var voters []string
 	for j := 1; j <= s.nodes; j++ {
 		voters = append(voters, fmt.Sprintf("%d@%s", j, s.at(kafkaControllers(j, s.nodes))))
 	}
 	clients, controllers := s.at(kafkaClients(i, s.nodes)), s.at(kafkaControllers(i, s.nodes))
-	return strings.Join([]string{
+	listeners := []string{"PLAINTEXT://" + clients}
+	if len(secure) > 0 {
+		listeners = append(listeners, kafkaListener+"://"+s.at(kafkaSecure))
+	}
+	return strings.Join(append([]string{
 		"process.roles=broker,controller",
 		fmt.Sprintf("node.id=%d", i),
 		"controller.quorum.voters=" + strings.Join(voters, ","),
 		"controller.listener.names=CONTROLLER",
-		"listeners=PLAINTEXT://" + clients + ",CONTROLLER://" + controllers,
-		"advertised.listeners=PLAINTEXT://" + clients,
+		"listeners=" + strings.Join(listeners, ",") + ",CONTROLLER://" + controllers,
+		"advertised.listeners=" + strings.Join(listeners, ","),
 		"log.dirs=" + data,
 		"auto.create.topics.enable=false",
 		fmt.Sprintf("default.replication.factor=%d", copies),
@@ -141,7 +152,7 @@ func kafkaConfig(s *site, i int, data string) string {
 		"group.min.session.timeout.ms=500",
 		"group.consumer.min.session.timeout.ms=1000",
 		"group.consumer.min.heartbeat.interval.ms=300",
-	}, "\n") + "\n"
+	}, secure...), "\n") + "\n"
 }
 
 const kafkaLog4j = `status=warn

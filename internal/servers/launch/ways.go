@@ -143,7 +143,9 @@ func (l *launcher) answer(ctx context.Context, s *site, r *servers.Record, origi
 	if r.Address, err = recipe.address(s); err != nil {
 		return err
 	}
-	r.Origin = origin
+	if r.Origin = origin; origin != servers.FromNative {
+		r.Secure, r.CAFile = "", "" // an earlier native server's
+	}
 	s.step("waiting for an answer at " + r.Hosts[0])
 	r.Version, err = r.Await(ctx, func(ctx context.Context) (string, error) {
 		if recipe.settle != nil && origin == servers.FromNative {

@@ -2,7 +2,6 @@ package marks
 
 import (
 	_ "embed"
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -29,7 +28,7 @@ type Set struct {
 // NewSet names the set of a window under a prefix. In a cluster the prefix has
 // the hash tag that keeps the set on one node.
 func NewSet(prefix string, window time.Duration) Set {
-	return Set{Key: fmt.Sprintf("%s:%d", prefix, window.Milliseconds()), Window: window}
+	return Set{Key: fmt.Sprintf("%s:ids:%d", prefix, window.Milliseconds()), Window: window}
 }
 
 // SliceLength is the length of a slice of time, in milliseconds.
@@ -37,15 +36,17 @@ func (s Set) SliceLength() int64 { return max(s.Window.Milliseconds()/Slices, 1)
 
 // Tag is what a mark keeps of a digest: 16 bits, which find a conflict with all
 // but one in 65,535 digests. It is zero for the zero digest only.
-func Tag(digest dedup.Digest) []byte {
-	tag := make([]byte, 2)
+type Tag [2]byte
+
+// NewTag folds a digest.
+func NewTag(digest dedup.Digest) (tag Tag) {
 	if digest == (dedup.Digest{}) {
 		return tag
 	}
 	for i, b := range digest {
 		tag[i%2] ^= b
 	}
-	if binary.BigEndian.Uint16(tag) == 0 {
+	if tag == (Tag{}) {
 		tag[1] = 1
 	}
 	return tag

@@ -1,140 +1,208 @@
--- Marks: the IDs of processed events, in hashes small enough to be listpacks.
--- doc.go explains the layout; this file is the head of every script that marks.
--- One script runs at a time, so a look and the write after it are one step.
+-- Marks: the IDs of processed events, packed into strings. doc.go explains the
+-- layout; this file is the head of every script that marks. One script runs at a
+-- time, so a look and the write after it are one step.
 
-local prefix, now, slice -- of the set; server time in ms; its slice of time
-local level, split, cursor, passed -- the directory: see doc.go
-local dirty, moved -- the directory was changed; buckets were rewritten in this call
+local prefix, now, slice -- of the set; server time in ms; its slice of time, 1 to 255
+local size, blank -- of a record: ID without its first byte (15), slice (1), tag (2), owner
+local level, split, cursor, passed, count -- the directory: see doc.go
+local dirty -- the directory was changed
 
-local function openMarks(name, sliceLength, skew)
+local function openMarks(name, sliceLength, skew, ownerSize)
   local time = redis.call('TIME')
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
-  slice = math.floor(now / sliceLength) % 256
-  prefix, dirty, moved = name, false, 0
+  slice = math.floor(now / sliceLength) % 255 + 1
+  prefix, size = name .. ':', 18 + ownerSize
+  blank = string.rep('\0', size)
   local directory = redis.call('GET', name)
-  if directory then
-    level, split, cursor, passed = string.match(directory, '(%d+) (%d+) (%d+) (%d+)')
-    level, split, cursor, passed = tonumber(level), tonumber(split), tonumber(cursor), tonumber(passed)
-  else
-    level, split, cursor, passed = 256, 0, 0, slice
-    dirty = true
-  end
-end
-
-local function key(number)
-  return prefix .. ':' .. number
+  dirty = not directory
+  level, split, cursor, passed, count = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+)')
+  level, split, cursor, passed, count = tonumber(level), tonumber(split), tonumber(cursor), tonumber(passed), tonumber(count)
 end
 
 -- The bucket of an ID by linear hashing: those below split are split already.
-local function hashOf(first, rest)
-  local a, b, c = string.byte(rest, 1, 3)
-  return first + a * 256 + b * 65536 + c * 16777216
-end
-
-local function numberOf(hash)
+local function bucketOf(id)
+  local a, b, c, d = string.byte(id, 1, 4)
+  local hash = a + b * 256 + c * 65536 + d * 16777216
   local number = hash % level
-  if number < split then
-    number = hash % (level * 2)
-  end
-  return number
+  if number < split then number = hash % (level * 2) end
+  return prefix .. number
 end
 
 -- A mark lives for its slice and eight more. One that lies in the future comes
 -- from a server whose clock was ahead, before a fail-over: it lives too.
-local function lives(mark)
-  local age = (slice - string.byte(mark, 1)) % 256
-  return age <= 8 or age >= 240
+local function lives(marked)
+  if marked == 0 then return false end -- a free place
+  local age = (slice - marked) % 255
+  return age <= 8 or age >= 239
 end
 
--- Why the bucket's dead marks are dropped while it is rewritten: nothing else
--- would, and it costs nothing more.
-local function splitNext()
-  local fields = redis.call('HGETALL', key(split))
-  local first = split % 256
-  local low, high = {}, {}
-  for i = 1, #fields, 2 do
-    if lives(fields[i + 1]) then
-      local half = low
-      if hashOf(first, fields[i]) % (level * 2) ~= split then
-        half = high
+-- Where the record of an ID is in a bucket. What looks like an ID across two
+-- records is none.
+local function locate(bucket, rest)
+  local at = string.find(bucket, rest, 1, true)
+  while at and (at - 1) % size ~= 0 do at = string.find(bucket, rest, at + 1, true) end
+  return at
+end
+
+-- Where a bucket has a free place, or nil. Zeros may begin in the record before it.
+local function free(bucket)
+  local at = string.find(bucket, blank, 1, true)
+  if not at then return nil end
+  at = math.ceil((at - 1) / size) * size + 1
+  if string.byte(bucket, at + 15) == 0 then return at end
+  return nil
+end
+
+-- Sizes in which the server's allocator has memory to give. A bucket always fills
+-- one, with free places at its end: it wastes nothing more, and most marks are
+-- written in place.
+local sizes = {80, 112, 160, 224, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096}
+
+local function store(name, records, more)
+  local needed = records * size
+  local room = needed
+  for _, class in ipairs(sizes) do
+    room = class - 6 - (class - 6) % size -- 6: what the server's string adds
+    if room >= needed then break end
+  end
+  redis.call('SET', name, more .. string.rep('\0', room - needed))
+end
+
+-- The living records of a bucket, and how many are dead. Those that belong to
+-- another bucket after a split go to high.
+local function sift(bucket, low, high, number)
+  local dead = 0
+  for at = 1, #bucket, size do
+    local marked = string.byte(bucket, at + 15)
+    if lives(marked) then
+      local into = low
+      if high then
+        local b, c, d = string.byte(bucket, at, at + 2)
+        local hash = number % 256 + b * 256 + c * 65536 + d * 16777216
+        if hash % (level * 2) ~= number then into = high end
       end
-      half[#half + 1] = fields[i]
-      half[#half + 1] = fields[i + 1]
+      into[#into + 1] = string.sub(bucket, at, at + size - 1)
+    elseif marked ~= 0 then
+      dead = dead + 1
     end
   end
-  redis.call('DEL', key(split))
-  if #low > 0 then redis.call('HSET', key(split), unpack(low)) end
-  if #high > 0 then redis.call('HSET', key(split + level), unpack(high)) end
-  split = split + 1
-  if split == level then
-    level, split = level * 2, 0
+  return dead
+end
+
+-- Divides the next bucket in turn. Dead marks are dropped on the way.
+local function splitNext()
+  local bucket = redis.call('GET', prefix .. split)
+  if bucket then
+    local low, high = {}, {}
+    count = count - sift(bucket, low, high, split)
+    if #low > 0 then store(prefix .. split, #low, table.concat(low)) else redis.call('DEL', prefix .. split) end
+    if #high > 0 then store(prefix .. split + level, #high, table.concat(high)) end
   end
+  split = split + 1
+  if split == level then level, split = level * 2, 0 end
   dirty = true
 end
 
--- Drops a bucket's dead marks and returns how many live.
+-- Drops a bucket's dead marks.
 local function tidy(number)
-  local fields = redis.call('HGETALL', key(number))
-  local dead = {}
-  for i = 1, #fields, 2 do
-    if not lives(fields[i + 1]) then dead[#dead + 1] = fields[i] end
-  end
-  if #dead > 0 then redis.call('HDEL', key(number), unpack(dead)) end
-  return #fields / 2 - #dead
+  local bucket = redis.call('GET', prefix .. number)
+  if not bucket then return end
+  local living = {}
+  local dead = sift(bucket, living)
+  if dead == 0 then return end
+  count = count - dead
+  if #living > 0 then store(prefix .. number, #living, table.concat(living)) else redis.call('DEL', prefix .. number) end
 end
 
--- Redis keeps a hash compact up to 128 fields. Its length is looked at after
--- every fourth mark, so that a bucket hardly ever gets there unseen.
-local function grown(number, rest)
-  if string.byte(rest, 15) % 4 == 0 and moved < 4 and redis.call('HLEN', key(number)) > 104 then
-    moved = moved + 1
-    if tidy(number) > 90 then splitNext() end
+-- Buckets of the IDs to be looked at, read in one call: a call costs more than a
+-- look. What is written to is forgotten, and read again.
+local names, buckets = {}, {}
+
+local function read(first, last, step)
+  local list = {}
+  for i = first, last, step do
+    names[i] = bucketOf(ARGV[i])
+    list[#list + 1] = names[i]
+  end
+  for from = 1, #list, 1000 do
+    local to = math.min(from + 999, #list)
+    for i, bucket in ipairs(redis.call('MGET', unpack(list, from, to))) do buckets[list[from + i - 1]] = bucket end
   end
 end
 
--- The mark of an ID, or nil.
-local function find(id)
-  local rest = string.sub(id, 2)
-  local mark = redis.call('HGET', key(numberOf(hashOf(string.byte(id, 1), rest))), rest)
-  if mark and lives(mark) then return mark end
+local function bucketFor(i)
+  local name = names[i]
+  local bucket = buckets[name]
+  if bucket == nil then
+    bucket = redis.call('GET', name)
+    buckets[name] = bucket
+  end
+  return bucket, name
+end
+
+-- The tag and the owner of the mark of the ID that ARGV[i] begins with, or nil. It
+-- has been read.
+local function find(i)
+  local bucket = bucketFor(i)
+  local at = bucket and locate(bucket, string.sub(ARGV[i], 2, 16))
+  if not at or not lives(string.byte(bucket, at + 15)) then return nil end
+  return string.sub(bucket, at + 16, at + 17), string.sub(bucket, at + 18, at + size - 1)
+end
+
+local function sameContent(tag, other)
+  return tag == other or tag == '\0\0' or other == '\0\0'
+end
+
+-- Marks the ID that ARGV[i] begins with and returns nil, or returns the tag of the
+-- mark that it has already. The ID has been read.
+local function put(i, tag, owner)
+  local bucket, name = bucketFor(i)
+  local rest = string.sub(ARGV[i], 2, 16)
+  local record = rest .. string.char(slice) .. tag .. owner
+  if not bucket then
+    store(name, 1, record)
+  else
+    local at = locate(bucket, rest)
+    if at then
+      if lives(string.byte(bucket, at + 15)) then return string.sub(bucket, at + 16, at + 17) end
+      count = count - 1
+    else
+      at = free(bucket)
+    end
+    if at then
+      redis.call('SETRANGE', name, at - 1, record)
+    else
+      store(name, #bucket / size + 1, bucket .. record)
+    end
+  end
+  buckets[name] = nil
+  count, dirty = count + 1, true
   return nil
 end
 
-local function sameContent(mark, digest)
-  local other = string.sub(mark, 2, 3)
-  return other == digest or other == '\0\0' or digest == '\0\0'
+local function take(i) -- undoes put
+  local bucket, name = bucketFor(i)
+  redis.call('SETRANGE', name, locate(bucket, string.sub(ARGV[i], 2, 16)) - 1, blank)
+  buckets[name] = nil
+  count = count - 1
 end
 
--- Marks an ID and returns nil, or returns the mark that it has already.
-local function put(id, digest, owner)
-  local rest = string.sub(id, 2)
-  local number = numberOf(hashOf(string.byte(id, 1), rest))
-  local mark = string.char(slice) .. digest .. owner
-  if redis.call('HSETNX', key(number), rest, mark) == 0 then
-    local old = redis.call('HGET', key(number), rest)
-    if lives(old) then return old end
-    redis.call('HSET', key(number), rest, mark)
-  end
-  grown(number, rest)
-  return nil
-end
-
-local function take(id) -- undoes put
-  local rest = string.sub(id, 2)
-  redis.call('HDEL', key(numberOf(hashOf(string.byte(id, 1), rest))), rest)
-end
-
--- Tidies one bucket a call, until all have been visited in this slice of time,
--- and stores the directory.
+-- Makes room for what was marked, tidies two buckets a call until all have been
+-- visited in this slice of time, and stores the directory.
 local function closeMarks()
-  if passed ~= slice then
-    passed, cursor, dirty = slice, 0, true
+  for _ = 1, 16 do
+    if count <= 28 * (level + split) then break end
+    splitNext()
   end
-  if cursor < level + split then
-    tidy(cursor)
-    cursor, dirty = cursor + 1, true
+  if cursor >= level + split and passed ~= slice then cursor, passed = 0, slice end
+  for _ = 1, 2 do
+    if cursor < level + split then
+      tidy(cursor)
+      cursor, dirty = cursor + 1, true
+    end
   end
   if dirty then
-    redis.call('SET', prefix, string.format('%d %d %d %d', level, split, cursor, passed))
+    redis.call('SET', string.sub(prefix, 1, -2), string.format('%d %d %d %d %d', level, split, cursor, passed, count))
   end
 end
+

@@ -35,7 +35,7 @@ var (
 
 // Brokers lists what can be measured, in the order of the table.
 func Brokers() []Broker {
-	return slices.Concat([]Broker{memoryBroker(), sqliteBroker()}, rabbitMQBrokers(), redisBrokers(), kafkaBrokers(), sqsBrokers())
+	return slices.Concat([]Broker{memoryBroker(), sqliteBroker()}, rabbitMQBrokers(), redisBrokers(), kafkaBrokers(), sqsBrokers(), outboxBrokers(), inboxBrokers())
 }
 
 // Broker is what can be measured of one broker.

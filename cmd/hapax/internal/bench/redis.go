@@ -70,7 +70,7 @@ func (l *redisLane) Round(ctx context.Context, load Load, meter *Meter) (counts 
 		return counts, err
 	}
 	defer func() {
-		err = errors.Join(err, broker.Close(), l.server.Delete(ctx, topic, outputs, fmt.Sprintf("hapax:marks:%d*", redisWindow.Milliseconds())))
+		err = errors.Join(err, broker.Close(), l.server.Delete(ctx, topic, outputs, fmt.Sprintf("hapax:marks:ids:%d*", redisWindow.Milliseconds())))
 	}()
 	w := &watch{produce: l.env.Produce}
 	if load.pace == nil {

@@ -14,12 +14,6 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// Dialect names the SQL that a database speaks.
-type Dialect string
-
-// SQLite is the embedded database.
-const SQLite Dialect = "sqlite"
-
 // Synchronous says when SQLite waits for the disk.
 type Synchronous string
 
@@ -35,40 +29,22 @@ const (
 
 const busyTimeout = 5 * time.Second
 
-// Open opens the database of a DSN and checks that it answers:
-//
-//	orders.db                          a SQLite file
-//	sqlite:orders.db                   the same
-//	file:orders.db                     the same
-//	sqlite:orders.db?synchronous=normal
-//
-// Its transactions take the write lock when they begin, so that none fails half
-// way because another one was first. The caller closes the DB.
-func Open(ctx context.Context, dsn string) (*sql.DB, Dialect, error) {
-	scheme, rest, found := strings.Cut(dsn, ":")
-	if !found || len(scheme) <= 1 || strings.ContainsAny(scheme, `/\.?`) {
-		scheme, rest = "sqlite", dsn // a path; one letter is a Windows drive
-	}
-	switch scheme {
-	case "sqlite", "file":
-	default:
-		return nil, "", fmt.Errorf("open database: scheme %q is not known: expected sqlite: or the path of a SQLite file", scheme)
-	}
+// openSQLite opens what follows sqlite: or file: in a DSN.
+func openSQLite(ctx context.Context, rest string) (*sql.DB, error) {
 	path, query, _ := strings.Cut(rest, "?")
 	path = strings.TrimPrefix(path, "//") // sqlite:///var/x.db and file:///var/x.db
 	options, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, "", errors.New("open database: the DSN's options are not key=value pairs joined by &")
+		return nil, errors.New("open database: the DSN's options are not key=value pairs joined by &")
 	}
 	synchronous := Full
 	for key := range options {
 		if key != "synchronous" {
-			return nil, "", fmt.Errorf("open database: DSN option %q is not known: expected synchronous", key)
+			return nil, fmt.Errorf("open database: DSN option %q is not known: expected synchronous", key)
 		}
 		synchronous = Synchronous(strings.ToLower(options.Get(key)))
 	}
-	db, err := OpenSQLite(ctx, path, synchronous)
-	return db, SQLite, err
+	return OpenSQLite(ctx, path, synchronous)
 }
 
 // OpenSQLite opens, and creates, a SQLite file.
@@ -138,24 +114,18 @@ func IsBusy(err error) bool {
 }
 
 // code is the primary result code of a SQLite error, or 0.
-func code(err error) int {
+func code(err error) int { return extended(err) & 0xff }
+
+// extended is the extended result code of a SQLite error, or 0.
+func extended(err error) int {
 	if failure, ok := errors.AsType[*sqlite.Error](err); ok {
-		return failure.Code() & 0xff
+		return failure.Code()
 	}
 	return 0
 }
 
-// ValidateIdentifier accepts what can be written into SQL as a table or schema
-// name without quoting: a letter or underscore, then up to 62 letters, digits
-// or underscores. Names from a config go through it before they meet a query.
-func ValidateIdentifier(name string) error {
-	valid := len(name) > 0 && len(name) <= 63
-	for i, c := range []byte(name) {
-		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-		valid = valid && (letter || i > 0 && '0' <= c && c <= '9')
-	}
-	if !valid {
-		return fmt.Errorf("identifier %q is not valid: expected a letter or _, then letters, digits or _, 63 at most", name)
-	}
-	return nil
+// missingText: SQLite has one code for every error of preparing a statement.
+func missingText(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "no such table") || strings.Contains(text, "no such column")
 }

@@ -1,0 +1,139 @@
+package rabbitmq_test
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/adaptertest"
+	"github.com/hapax-go/hapax/adapters/rabbitmq"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/servers"
+)
+
+func partitioned(number int, by rabbitmq.PartitionBy) func(*rabbitmq.Config) {
+	return func(c *rabbitmq.Config) { c.Partitions, c.PartitionBy = number, by }
+}
+
+func TestSuiteOnPartitions(t *testing.T) {
+	adaptertest.Run(t, harness(partitioned(4, rabbitmq.BySlots)))
+}
+
+// Three members share the partitions, all of them work, one after the other leaves,
+// and every key stays in order.
+func TestPartitionsKeepOrder(t *testing.T) {
+	for _, by := range []rabbitmq.PartitionBy{rabbitmq.BySlots, rabbitmq.ByConsistentHash} {
+		t.Run(string(by), func(t *testing.T) {
+			topic, config := newTopic(t), partitioned(6, by)
+			producer := opened(t, config)
+			const keys, each, members = 30, 60, 3
+			type handled struct {
+				member int
+				msg    *message.Message
+			}
+			acked := make(chan handled, keys*each)
+			subscribers := make([]message.Subscriber, members)
+			for i := range subscribers {
+				var err error
+				subscribers[i], err = opened(t, config).Subscriber(adapters.Subscription{Group: "group", Window: 30, DrainTimeout: 5 * time.Second})
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = subscribers[i].Close() })
+				messages, err := subscribers[i].Subscribe(t.Context(), topic)
+				require.NoError(t, err)
+				go func() {
+					for msg := range messages {
+						acked <- handled{i, msg}
+						msg.Ack()
+					}
+				}()
+			}
+			// Each partition finds its one consumer, and nobody has more than two: then
+			// every member works.
+			require.Eventually(t, func() bool { return balanced(t, topic, 6, members) }, 30*time.Second, 50*time.Millisecond)
+
+			var batch []*message.Message
+			for i := range keys * each {
+				msg := newMessage(strconv.Itoa(i))
+				msg.Metadata.Set(dedup.MetaKey, fmt.Sprint("key-", i%keys))
+				batch = append(batch, msg)
+			}
+			var leaving sync.WaitGroup
+			defer leaving.Wait()
+			publish := func(part []*message.Message) { require.NoError(t, producer.Publisher().Publish(topic, part...)) }
+			publish(batch[:len(batch)/3])
+			last, worked := map[string]int{}, map[int]int{}
+			for n := range keys * each {
+				if n == len(batch)/3 || n == 2*len(batch)/3 {
+					leaving.Go(func() { _ = subscribers[n*members/len(batch)-1].Close() })
+					publish(batch[n : n+len(batch)/3])
+				}
+				var h handled
+				select {
+				case h = <-acked:
+				case <-time.After(20 * time.Second):
+					require.FailNow(t, "too few messages", "%d", n)
+				}
+				worked[h.member]++
+				key := h.msg.Metadata.Get(dedup.MetaKey)
+				number, _ := strconv.Atoi(h.msg.Metadata.Get(dedup.MetaEventID))
+				require.GreaterOrEqual(t, number, last[key], key)
+				last[key] = number
+			}
+			require.Len(t, worked, members, "a member had nothing to do")
+		})
+	}
+}
+
+// balanced reports whether all members are known and each partition has one
+// consumer. Until one has given up what is too much for it, another has none.
+func balanced(t *testing.T, topic string, partitions, members int) bool {
+	conn, err := amqp.Dial(servers.Require(t, servers.RabbitMQ).URL)
+	require.NoError(t, err)
+	defer conn.Close()
+	channel, err := conn.Channel()
+	require.NoError(t, err)
+	queue, err := channel.QueueDeclarePassive(topic+"%members_group", true, false, false, false, nil)
+	require.NoError(t, err)
+	if queue.Consumers != members {
+		return false
+	}
+	for i := range partitions {
+		queue, err := channel.QueueDeclarePassive(fmt.Sprintf("%s%%partition-%d_group", topic, i), true, false, false, false, nil)
+		require.NoError(t, err)
+		if queue.Consumers != 1 {
+			return false
+		}
+	}
+	return true
+}
+
+// What another program publishes, with any routing key, finds a partition.
+func TestForeignRoutingKey(t *testing.T) {
+	for _, by := range []rabbitmq.PartitionBy{rabbitmq.BySlots, rabbitmq.ByConsistentHash} {
+		broker, topic := opened(t, partitioned(4, by)), newTopic(t)
+		messages := subscribe(t, broker, topic, nil)
+		channel := raw(t)
+		for _, key := range []string{"", "anything", "slot.7"} {
+			require.NoError(t, channel.Publish(topic, key, true, false, amqp.Publishing{MessageId: "foreign" + key}))
+			receive(t, messages).Ack()
+		}
+	}
+}
+
+// Who counts partitions otherwise would get half of the messages, and is refused.
+func TestOtherNumberOfPartitions(t *testing.T) {
+	topic := newTopic(t)
+	subscribe(t, opened(t, partitioned(4, "")), topic, nil)
+	subscriber, err := opened(t, partitioned(8, "")).Subscriber(adapters.Subscription{Group: "group"})
+	require.NoError(t, err)
+	_, err = subscriber.Subscribe(t.Context(), topic)
+	require.ErrorContains(t, err, "rabbitmq.partitions, which is 8")
+	require.ErrorContains(t, err, "'4'")
+}

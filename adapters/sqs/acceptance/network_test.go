@@ -1,0 +1,117 @@
+package acceptance_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/internal/failpoint"
+	"github.com/hapax-go/hapax/internal/fault"
+	"github.com/hapax-go/hapax/internal/fault/proxy"
+)
+
+// struck is a scenario whose fault is the network's. The first consumer dies between
+// its output and its acknowledgement, so that a control run shows: what SQS loses and
+// delays it mostly repairs by itself.
+func struck(seed uint64, network func(*proxy.Proxy)) scenario {
+	s := scenario{
+		consumers: 2, network: network, within: 2 * time.Minute,
+		workload: fault.Workload{Seed: seed, Events: 150, Keys: 32, Duplicates: 0.2},
+		failpoints: func(n int) string {
+			if n == 1 {
+				return fmt.Sprintf("%s@10", failpoint.BeforeAck)
+			}
+			return ""
+		},
+	}
+	if soak {
+		s.workload.Events, s.within = 2000, 10*time.Minute
+	}
+	return s
+}
+
+// hangs is how long nothing may hang.
+const hangs = 30 * time.Second
+
+// Scenario 5: three answers of ten are lost, the requests having been done, or come
+// late. The answers to sends, receives, deletes and renewals are treated alike.
+func TestUnknownOutcomes(t *testing.T) {
+	kinds(t, func(t *testing.T, fifo bool) {
+		s := struck(5, func(network *proxy.Proxy) {
+			network.DropResponses(proxy.Drop{Fraction: 0.2})
+			network.DelayResponses(0.1, 100*time.Millisecond, time.Second)
+		})
+		real := s.verdict(t, fifo)
+		stats := real.network.Stats()
+		require.Greater(t, stats.Dropped, int64(10))
+		require.Positive(t, stats.Delayed)
+		require.Less(t, real.slowest, hangs, "the slowest publish")
+		require.Less(t, real.gap, hangs, "the longest time without an effect")
+	})
+}
+
+// Scenario 6: every connection dies after 500 to 1,500 ms.
+func TestConnectionChaos(t *testing.T) {
+	kinds(t, func(t *testing.T, fifo bool) {
+		s := struck(6, func(network *proxy.Proxy) { network.CutEvery(500*time.Millisecond, 1500*time.Millisecond) })
+		s.over = 4 * time.Second
+		real := s.verdict(t, fifo)
+		require.Greater(t, real.network.Stats().Cut, int64(10))
+		require.Less(t, real.gap, hangs, "the longest time without an effect")
+	})
+}
+
+// Scenario 11: the server is away for a while in the middle, twice: every connection
+// ends at once, and new ones are refused. It keeps what it has confirmed, as Amazon's
+// does.
+func TestOutage(t *testing.T) {
+	const outage fault.Action = "outage"
+	kinds(t, func(t *testing.T, fifo bool) {
+		s := struck(11, func(*proxy.Proxy) {})
+		s.plan = fault.Plan{Seed: 11, Effects: 130, Strikes: []fault.Strike{{Action: outage, EveryEffects: 50, For: 2 * lease}}}
+		s.hooks = func(r *run) map[fault.Action]func(context.Context, fault.Step) error {
+			return map[fault.Action]func(context.Context, fault.Step) error{outage: func(_ context.Context, step fault.Step) error {
+				r.network.Down()
+				<-time.After(step.For)
+				return r.network.Up()
+			}}
+		}
+		real := s.verdict(t, fifo)
+		require.Less(t, real.gap, hangs, "the longest time without an effect")
+	})
+}
+
+// The same with a server of our own that really restarts, in order or killed. The one
+// of these tests does not keep what it has confirmed: of 70 messages that it had
+// acknowledged to the plain SDK, 23 were gone after an orderly restart, and the others
+// came in another order. So losses and order say nothing here; that nothing takes
+// effect twice, hangs or stays behind does.
+func TestServerRestarts(t *testing.T) {
+	if !soak {
+		t.Skip("not run: starts servers of its own; set HAPAX_SOAK=1")
+	}
+	const restart fault.Action = "restart"
+	for name, hard := range map[string]bool{"clean": false, "hard": true} {
+		t.Run(name, func(t *testing.T) {
+			server := startServer(t)
+			s := struck(11, nil)
+			s.endpoint, s.workload.Events = server.endpoint, 300
+			s.plan = fault.Plan{Seed: 11, Effects: 250, Strikes: []fault.Strike{{Action: restart, EveryEffects: 100}}}
+			s.hooks = func(*run) map[fault.Action]func(context.Context, fault.Step) error {
+				return map[fault.Action]func(context.Context, fault.Step) error{restart: func(ctx context.Context, _ fault.Step) error {
+					return server.restart(ctx, hard)
+				}}
+			}
+			for _, fifo := range []bool{false, true} {
+				real, report := s.run(t, fifo, true)
+				require.Zero(t, report.DuplicateEffects)
+				require.Empty(t, report.Left)
+				require.Positive(t, report.Redeliveries)
+				require.Less(t, real.gap, hangs, "the longest time without an effect")
+			}
+		})
+	}
+}

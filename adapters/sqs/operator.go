@@ -1,0 +1,104 @@
+package sqs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/hapax-go/hapax/adapters"
+)
+
+// What an operator asks for.
+
+// Browse implements adapters.Browser: it cannot.
+func (b *Broker) Browse(_ context.Context, topic string, _ adapters.Browse, _ func(*message.Message) error) error {
+	return fmt.Errorf("read topic %q: %w: SQS shows a message only by handing it out, which hides it from consumers and counts as a receive; its console's \"poll for messages\" does the same", topic, adapters.ErrNotBrowsable)
+}
+
+const (
+	// letterHidden is how long letters that are looked at are hidden from others. A
+	// killed process leaves them hidden for as long.
+	letterHidden = 5 * time.Minute
+)
+
+// Letters implements adapters.LetterBox. It receives every letter; those that stay
+// are made visible again at the end. A FIFO queue hands out no later letters of a
+// group before the earlier ones are removed, so of each group it shows up to ten.
+func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.Message) (bool, error)) (err error) {
+	q, err := b.queue(ctx, topic)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	kept := map[string]string{} // receipt handles by message ID
+	defer func() { err = errors.Join(err, q.show(context.WithoutCancel(ctx), kept)) }()
+	for more := true; more; {
+		output, err := b.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl: &q.url, MaxNumberOfMessages: batchLimit, WaitTimeSeconds: 1, VisibilityTimeout: int32(seconds(letterHidden)),
+			MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: systemAttributes,
+		})
+		if err != nil {
+			return fmt.Errorf("read queue %q: %w", q.name, err)
+		}
+		more = false // a poll that waits asks all of SQS's servers: one that brings nothing new is the end
+		for i := range output.Messages {
+			raw := &output.Messages[i]
+			id := aws.ToString(raw.MessageId)
+			_, again := kept[id]
+			kept[id] = aws.ToString(raw.ReceiptHandle) // until it is removed; the newest counts
+			sent, _ := strconv.ParseInt(raw.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
+			if again || time.UnixMilli(sent).After(began) {
+				continue
+			}
+			more = true
+			msg, err := decode(raw)
+			if err != nil {
+				b.config.Logger.Warn("decode letter: it is shown as it is", "queue", q.name, "id", id, "error", err)
+			}
+			msg.SetContext(adapters.WithDelivery(ctx, &adapters.Delivery{Attempt: 1, Position: q.name + "@" + id}))
+			remove, err := visit(msg)
+			if err != nil {
+				return err
+			}
+			if !remove {
+				continue
+			}
+			if _, err := b.client.DeleteMessage(context.WithoutCancel(ctx), &sqs.DeleteMessageInput{QueueUrl: &q.url, ReceiptHandle: raw.ReceiptHandle}); err != nil {
+				return fmt.Errorf("remove letter %s from queue %q: %w", id, q.name, err)
+			}
+			delete(kept, id)
+		}
+	}
+	return nil
+}
+
+// show makes messages visible again.
+func (q *queue) show(ctx context.Context, handles map[string]string) error {
+	var batch []types.ChangeMessageVisibilityBatchRequestEntry
+	var errs []error
+	flush := func() {
+		if len(batch) == 0 {
+			return
+		}
+		_, err := q.broker.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: batch})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("give %d letters back to queue %q: they stay hidden for up to %s: %w", len(batch), q.name, letterHidden, err))
+		}
+		batch = nil
+	}
+	for _, handle := range handles {
+		batch = append(batch, types.ChangeMessageVisibilityBatchRequestEntry{Id: &entryIDs[len(batch)], ReceiptHandle: &handle, VisibilityTimeout: 0})
+		if len(batch) == batchLimit {
+			flush()
+		}
+	}
+	flush()
+	return errors.Join(errs...)
+}

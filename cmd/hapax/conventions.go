@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// exitStatuses is said by `hapax --help`; what 2 means for a command stands in its
+// own help.
+const exitStatuses = `Every command that prints a result has --json. Results go to standard output,
+everything else to standard error; what is not printed on a terminal has no colour.
+
+Exit status: 0 done; 1 something went wrong, wrong flags and arguments included;
+2 done, and found what the command looks for.`
+
+// withConventions gives every command of a tree what they have in common: a group of
+// commands refuses a word that is none of them, where cobra would print the help and
+// call it success, and the shell completions show how to use them.
+func withConventions(root *cobra.Command) *cobra.Command {
+	root.Long += "\n\n" + exitStatuses
+	root.InitDefaultCompletionCmd()
+	for _, shell := range completion(root).Commands() {
+		shell.Example = completionExamples[shell.Name()]
+	}
+	var walk func(*cobra.Command)
+	walk = func(command *cobra.Command) {
+		for _, child := range command.Commands() {
+			walk(child)
+		}
+		if command.HasParent() && command.HasSubCommands() && !command.Runnable() {
+			group(command)
+		}
+	}
+	walk(root)
+	return root
+}
+
+// group makes a command that only has others below it refuse unknown words.
+func group(command *cobra.Command) {
+	if command.Example == "" {
+		command.Example, _, _ = strings.Cut(command.Commands()[0].Example, "\n")
+	}
+	command.SuggestionsMinimumDistance = 2
+	command.Args = func(command *cobra.Command, arguments []string) error {
+		if len(arguments) == 0 {
+			return nil
+		}
+		var names []string
+		for _, child := range command.Commands() {
+			if child.IsAvailableCommand() {
+				names = append(names, child.Name())
+			}
+		}
+		advice := "expected one of " + strings.Join(names, ", ")
+		if near := command.SuggestionsFor(arguments[0]); len(near) > 0 {
+			advice = fmt.Sprintf("did you mean %q?", near[0])
+		}
+		return fmt.Errorf("unknown command %q for %q: %s", arguments[0], command.CommandPath(), advice)
+	}
+	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
+}
+
+func completion(root *cobra.Command) *cobra.Command {
+	for _, command := range root.Commands() {
+		if command.Name() == "completion" {
+			return command
+		}
+	}
+	return &cobra.Command{}
+}
+
+var completionExamples = map[string]string{
+	"bash":       "  source <(hapax completion bash)",
+	"zsh":        "  hapax completion zsh > _hapax",
+	"fish":       "  hapax completion fish > hapax.fish",
+	"powershell": "  hapax completion powershell > hapax.ps1",
+}

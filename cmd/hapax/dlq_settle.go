@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hapax-go/hapax/framework"
+)
+
+// requeued is one line of hapax dlq requeue --json.
+type requeued struct {
+	EventID   string              `json:"event_id"`
+	Topic     string              `json:"topic"`
+	Committed framework.Committed `json:"committed"`
+}
+
+func dlqRequeueCommand() *cobra.Command {
+	var filter letterFilter
+	command := &cobra.Command{
+		Use:   "requeue TOPIC [EVENT-ID]...",
+		Short: "Put dead letters back on the topic they came from",
+		Long: `Put the events of dead letters back on the topic they came from, each under the
+identity it had, and remove the letters. For each it says what had committed: the
+handler's mark is looked up before. A handler that has a mark drops the event; one
+without processes it.
+
+Exit status: 0, 1 something failed (letters put back until then are removed),
+2 an event ID was not found.`,
+		Example: "  hapax dlq requeue orders order-17\n  hapax dlq requeue orders --reason \"retries exhausted\"\n  hapax dlq requeue orders --all --json",
+		Args:    cobra.MinimumNArgs(1),
+	}
+	load, asJSON := configFlag(command), jsonFlag(command, "one JSON object a line")
+	filter.flags(command)
+	command.Flags().BoolVar(&filter.all, "all", false, "all letters of the topic")
+	command.RunE = func(command *cobra.Command, arguments []string) error {
+		filter.ids = arguments[1:]
+		if err := filter.chosen(); err != nil {
+			return err
+		}
+		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
+			out, encoder := command.OutOrStdout(), json.NewEncoder(command.OutOrStdout())
+			progress := newProgress(command.ErrOrStderr(), "letters put back")
+			states := map[string]int{}
+			err := operator.Letters(ctx, arguments[0], func(letter *framework.Letter) (bool, error) {
+				if !filter.matches(letter) {
+					return false, nil
+				}
+				committed, err := operator.Requeue(ctx, letter)
+				if err != nil {
+					return false, err
+				}
+				states[committed.State]++
+				progress.step()
+				switch {
+				case *asJSON:
+					err = encoder.Encode(requeued{letter.EventID, letter.Topic, committed})
+				case !filter.all:
+					_, err = fmt.Fprintf(out, "%s → %s: %s\n", letter.EventID, letter.Topic, committed.Why)
+				}
+				return true, err
+			})
+			progress.done()
+			if !*asJSON {
+				_, printing := fmt.Fprintf(out, "%d put back; committed before: %s\n", progress.count, inWords(states))
+				err = errors.Join(err, printing)
+			}
+			return errors.Join(err, filter.missing())
+		})
+	}
+	return command
+}
+
+// inWords counts what had committed: "no 3, yes 1".
+func inWords(states map[string]int) string {
+	var words []string
+	for _, state := range slices.Sorted(maps.Keys(states)) {
+		words = append(words, fmt.Sprintf("%s %d", state, states[state]))
+	}
+	if len(words) == 0 {
+		return "nothing was put back"
+	}
+	return strings.Join(words, ", ")
+}
+
+func dlqPurgeCommand() *cobra.Command {
+	var filter letterFilter
+	var yes bool
+	command := &cobra.Command{
+		Use:   "purge TOPIC [EVENT-ID]...",
+		Short: "Remove dead letters for good",
+		Long: `Remove dead letters for good: their events are never processed. It counts them and
+asks first; --yes answers, and is needed where nobody can.
+
+Exit status: 0, 1 something failed or the answer was no, 2 an event ID was not found.`,
+		Example: "  hapax dlq purge orders order-17 --yes\n  hapax dlq purge orders --reason undecodable --yes",
+		Args:    cobra.MinimumNArgs(1),
+	}
+	load, asJSON := configFlag(command), jsonFlag(command, "one JSON object")
+	filter.flags(command)
+	command.Flags().BoolVar(&filter.all, "all", false, "all letters of the topic")
+	command.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	command.RunE = func(command *cobra.Command, arguments []string) error {
+		filter.ids = arguments[1:]
+		if err := filter.chosen(); err != nil {
+			return err
+		}
+		if !yes && !isTerminal(command.InOrStdin()) {
+			return errors.New("letters are removed for good, and there is no terminal to ask on: use --yes")
+		}
+		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
+			topic, _ := operator.LetterTopic(arguments[0])
+			if !yes {
+				matching := 0
+				err := operator.Letters(ctx, arguments[0], func(letter *framework.Letter) (bool, error) {
+					if filter.matches(letter) {
+						matching++
+					}
+					return false, nil
+				})
+				if err != nil {
+					return err
+				}
+				if matching > 0 && !confirm(command, fmt.Sprintf("Remove %d letters of %s for good? [y/N] ", matching, topic)) {
+					return errors.New("nothing was removed")
+				}
+			}
+			progress := newProgress(command.ErrOrStderr(), "letters removed")
+			err := operator.Letters(ctx, arguments[0], func(letter *framework.Letter) (bool, error) {
+				matches := filter.matches(letter)
+				if matches {
+					progress.step()
+				}
+				return matches, nil
+			})
+			progress.done()
+			if *asJSON {
+				err = errors.Join(err, printJSON(command.OutOrStdout(), map[string]any{"topic": topic, "removed": progress.count}))
+			} else {
+				_, printing := fmt.Fprintf(command.OutOrStdout(), "%d letters of %s removed\n", progress.count, topic)
+				err = errors.Join(err, printing)
+			}
+			return errors.Join(err, filter.missing())
+		})
+	}
+	return command
+}
+
+// confirm reads a yes from a person.
+func confirm(command *cobra.Command, question string) bool {
+	if _, err := fmt.Fprint(command.ErrOrStderr(), question); err != nil {
+		return false
+	}
+	answer, _ := bufio.NewReader(command.InOrStdin()).ReadString('\n')
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
+}
+
+// progress tells how far long work is: on a terminal in place, elsewhere in a line
+// every ten seconds, so that logs stay short.
+type progress struct {
+	out   io.Writer
+	what  string
+	count int
+	live  bool
+	told  time.Time
+}
+
+func newProgress(out io.Writer, what string) *progress {
+	return &progress{out: out, what: what, live: isTerminal(out), told: time.Now()}
+}
+
+func (p *progress) step() {
+	p.count++
+	switch since := time.Since(p.told); {
+	case p.live && since > 200*time.Millisecond:
+		_, _ = fmt.Fprintf(p.out, "\r%d %s", p.count, p.what)
+		p.told = time.Now()
+	case !p.live && since > 10*time.Second:
+		_, _ = fmt.Fprintf(p.out, "%d %s\n", p.count, p.what)
+		p.told = time.Now()
+	}
+}
+
+func (p *progress) done() {
+	if p.live {
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/handlers"
+)
+
+// An operator's round: events die, are listed and shown, one is put back and takes
+// effect once under its old identity, one is removed.
+func TestDeadLetters(t *testing.T) {
+	onEveryBroker(t, func(t *testing.T, broker, file string) {
+		topic := uniqueTopic()
+		var mended atomic.Bool
+		shipped := make(chan string, 10)
+		serve(t, file, topic, func(_ context.Context, order map[string]any) error {
+			if !mended.Load() {
+				return handlers.Permanent(errors.New("no such item"))
+			}
+			shipped <- order["id"].(string)
+			return nil
+		})
+		for _, id := range []string{"one", "two", "three"} {
+			_, err := run(t, "publish", topic, "-f", file, "--id", id, "--key", id, "--data", `{"id":"`+id+`"}`)
+			require.NoError(t, err)
+		}
+		list := func(more ...string) (letters []framework.Letter) {
+			text, err := run(t, append([]string{"dlq", "list", topic, "-f", file, "--json"}, more...)...)
+			require.NoError(t, err, text)
+			decoder := json.NewDecoder(strings.NewReader(text))
+			for decoder.More() {
+				var letter framework.Letter
+				require.NoError(t, decoder.Decode(&letter), text)
+				letters = append(letters, letter)
+			}
+			return letters
+		}
+		require.Eventually(t, func() bool { return len(list()) == 3 }, 30*time.Second, 100*time.Millisecond)
+		require.Len(t, list(), 3, "looking took some away")
+		require.Len(t, list("--limit", "2"), 2)
+		require.Len(t, list("--reason", "permanent"), 3)
+		require.Empty(t, list("--reason", "conflict"))
+		require.Equal(t, topic, list()[0].Topic)
+		require.Contains(t, list()[0].Error, "no such item")
+
+		text, err := run(t, "dlq", "show", topic+".dead", "two", "-f", file)
+		require.NoError(t, err, text)
+		require.Contains(t, text, `{"id":"two"}`)
+		require.Contains(t, text, "nothing had committed")
+
+		mended.Store(true)
+		text, err = run(t, "dlq", "requeue", topic, "two", "-f", file, "--json")
+		require.NoError(t, err, text)
+		var back requeued
+		require.NoError(t, json.Unmarshal([]byte(text), &back), text)
+		require.Equal(t, requeued{"two", topic, back.Committed}, back)
+		require.Equal(t, framework.CommittedNo, back.Committed.State, back.Committed.Why)
+		select {
+		case id := <-shipped:
+			require.Equal(t, "two", id)
+		case <-time.After(30 * time.Second):
+			require.Fail(t, "the event was not processed again")
+		}
+		require.Len(t, list(), 2)
+
+		_, err = run(t, "dlq", "purge", topic, "one", "-f", file)
+		require.ErrorContains(t, err, "--yes")
+		_, err = run(t, "dlq", "purge", topic, "-f", file, "--yes")
+		require.ErrorContains(t, err, "nothing is selected")
+		text, err = run(t, "dlq", "purge", topic, "one", "-f", file, "--yes")
+		require.NoError(t, err, text)
+		require.Contains(t, text, "1 letters of "+topic+".dead removed")
+		_, err = run(t, "dlq", "requeue", topic, "one", "-f", file)
+		require.Equal(t, exitFound, exitStatus(err), "%v", err)
+		require.Equal(t, "three", list()[0].EventID)
+
+		text, err = run(t, "dlq", "requeue", topic, "--all", "-f", file)
+		require.NoError(t, err, text)
+		require.Contains(t, text, "1 put back; committed before: no 1")
+		require.Equal(t, "three", <-shipped)
+		require.Empty(t, list())
+		text, err = run(t, "dlq", "list", topic, "-f", file)
+		require.NoError(t, err)
+		require.Equal(t, topic+".dead has no dead letters\n", text)
+	})
+}
+
+// What had committed is looked up: an event whose ID comes with another payload is
+// a letter although, and because, its ID has a mark.
+func TestRequeueSaysWhatHadCommitted(t *testing.T) {
+	onEveryBroker(t, func(t *testing.T, broker, file string) {
+		topic := uniqueTopic()
+		shipped := make(chan string, 10)
+		stop := serve(t, file, topic, func(_ context.Context, order map[string]any) error {
+			shipped <- order["id"].(string)
+			return nil
+		})
+		send := func(data string) {
+			_, err := run(t, "publish", topic, "-f", file, "--id", "order", "--key", data, "--data", data)
+			require.NoError(t, err)
+		}
+		send(`{"id":"first"}`)
+		require.Equal(t, "first", <-shipped)
+		if broker == "sqs-fifo" {
+			stop()
+			t.Skip("SQS itself drops another payload under an ID within five minutes")
+		}
+		send(`{"id":"second"}`)
+		var text string
+		require.Eventually(t, func() bool {
+			var err error
+			text, err = run(t, "dlq", "show", topic, "order", "-f", file)
+			return err == nil
+		}, 30*time.Second, 100*time.Millisecond)
+		require.Contains(t, text, "conflict: ")
+		require.Contains(t, text, "a mark of its ID with another payload")
+		require.Contains(t, text, `{"id":"second"}`)
+	})
+}
+
+func TestDeadLettersOfNothing(t *testing.T) {
+	file := writeConfig(t, "service: fulfilment\nsqlite: {path: \""+filepath.Join(t.TempDir(), "hapax.db")+"\"}\n")
+	text, err := run(t, "dlq", "list", "orders", "-f", file)
+	require.NoError(t, err)
+	require.Equal(t, "orders.dead has no dead letters\n", text)
+	_, err = run(t, "dlq", "show", "orders", "x", "-f", file)
+	require.Equal(t, exitFound, exitStatus(err))
+}

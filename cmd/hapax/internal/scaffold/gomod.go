@@ -1,0 +1,65 @@
+package scaffold
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/modfile"
+)
+
+// goVersion is the language version of a service that asks for a released
+// framework; beside a checkout it is the checkout's own.
+const goVersion = "1.26.0"
+
+// moduleFiles makes go.mod, and go.sum where it is known.
+func moduleFiles(o Options) ([]File, error) {
+	if o.Framework.Version != "" {
+		text := fmt.Sprintf("module %s\n\ngo %s\n\nrequire %s %s\n", o.Module, goVersion, frameworkModule, o.Framework.Version)
+		return []File{{Path: "go.mod", Data: []byte(text)}}, nil
+	}
+	sums, err := os.ReadFile(filepath.Join(o.Framework.Folder, "go.sum"))
+	if err != nil {
+		return nil, fmt.Errorf("read checksums of the framework: %w", err)
+	}
+	path := filepath.Join(o.Framework.Folder, "go.mod")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read requirements of the framework: %w", err)
+	}
+	theirs, err := modfile.Parse(path, data, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read requirements of the framework: %w", err)
+	}
+	made := &modfile.File{}
+	if err := made.AddModuleStmt(o.Module); err != nil {
+		return nil, fmt.Errorf("make go.mod: %w", err)
+	}
+	if err := made.AddGoStmt(theirs.Go.Version); err != nil {
+		return nil, fmt.Errorf("make go.mod: %w", err)
+	}
+	if err := made.AddReplace(frameworkModule, "", o.Framework.Folder, ""); err != nil {
+		return nil, fmt.Errorf("make go.mod: %w", err)
+	}
+	made.Replace[0].Syntax.Before = []modfile.Comment{
+		{Token: "// The framework is a folder on this machine. Once a released version is to be had,"},
+		{Token: "// remove this line, set the version below, and run go mod tidy."},
+	}
+	// Without a network only versions that are pinned already can be had.
+	requirements := []*modfile.Require{{}}
+	requirements[0].Mod.Path, requirements[0].Mod.Version = frameworkModule, "v0.0.0"
+	for _, theirs := range theirs.Require {
+		requirement := *theirs
+		requirement.Syntax, requirement.Indirect = nil, !direct(requirement.Mod.Path)
+		requirements = append(requirements, &requirement)
+	}
+	made.SetRequireSeparateIndirect(requirements)
+	made.Cleanup()
+	text := modfile.Format(made.Syntax)
+	return []File{{Path: "go.mod", Data: text}, {Path: "go.sum", Data: sums}}, nil
+}
+
+// direct reports whether a service imports packages of a module itself.
+func direct(path string) bool {
+	return path == "github.com/ThreeDotsLabs/watermill" || path == "github.com/stretchr/testify"
+}

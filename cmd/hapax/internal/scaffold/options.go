@@ -1,0 +1,95 @@
+package scaffold
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/module"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// Options say what service is wanted.
+type Options struct {
+	// Name names the service, its Kubernetes objects and its image. It is part of
+	// every event's identity.
+	Name string
+	// Module is the Go module's path. Default example.com/NAME.
+	Module string
+	// Broker is the active one, by its name in the rules table. Default sqlite.
+	Broker string
+	// SQL is the service's own database: none, postgres, mysql or sqlite.
+	// Default none.
+	SQL string
+	// Framework is where the service has the framework from.
+	Framework Framework
+}
+
+// Databases lists what SQL may be.
+var Databases = []string{"none", "postgres", "mysql", "sqlite"}
+
+// Brokers lists the brokers of the rules table, the embedded one first.
+func Brokers() []string {
+	names := []string{embedded}
+	for _, rule := range dedup.Rules {
+		if rule.Broker != embedded {
+			names = append(names, rule.Broker)
+		}
+	}
+	return names
+}
+
+const embedded = "sqlite"
+
+// dnsLabel is what Kubernetes takes for a name, short enough for what is appended
+// to it.
+var dnsLabel = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$`)
+
+// CheckName says what is wrong with a service's name.
+func CheckName(name string) error {
+	if !dnsLabel.MatchString(name) {
+		return fmt.Errorf("name is %q, expected small letters, digits and dashes, a letter first, 40 at most: it names Kubernetes objects too", name)
+	}
+	return nil
+}
+
+// WithDefaults returns the options with every empty field filled in.
+func (o Options) WithDefaults() Options {
+	if o.Module == "" {
+		o.Module = "example.com/" + o.Name
+	}
+	if o.Broker == "" {
+		o.Broker = embedded
+	}
+	if o.SQL == "" {
+		o.SQL = "none"
+	}
+	return o
+}
+
+// Check says what is wrong with options that are filled in.
+func (o Options) Check() error {
+	if err := CheckName(o.Name); err != nil {
+		return err
+	}
+	if err := CheckModule(o.Module); err != nil {
+		return err
+	}
+	if !slices.Contains(Brokers(), o.Broker) {
+		return fmt.Errorf("broker is %q, expected one of %s", o.Broker, strings.Join(Brokers(), ", "))
+	}
+	if !slices.Contains(Databases, o.SQL) {
+		return fmt.Errorf("sql is %q, expected one of %s", o.SQL, strings.Join(Databases, ", "))
+	}
+	return nil
+}
+
+// CheckModule says what is wrong with a module's path.
+func CheckModule(path string) error {
+	if err := module.CheckImportPath(path); err != nil {
+		return fmt.Errorf("module is %q, expected a path such as example.com/orders: %w", path, err)
+	}
+	return nil
+}

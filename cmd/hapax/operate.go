@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"github.com/hapax-go/hapax/framework/config"
+)
+
+// configFlag gives a command the flag for its hapax.yaml, and returns its loader.
+func configFlag(command *cobra.Command) func() (*config.Config, error) {
+	var file string
+	command.Flags().StringVarP(&file, "file", "f", "", "the config to read (default: $HAPAX_CONFIG, else hapax.yaml)")
+	return func() (*config.Config, error) { return config.Load(file, os.Environ()) }
+}
+
+// jsonFlag gives a command the flag --json.
+func jsonFlag(command *cobra.Command, what string) *bool {
+	return command.Flags().Bool("json", false, "print "+what)
+}
+
+// quietLogger passes on what the packages warn of: standard output is the command's.
+func quietLogger(command *cobra.Command) *slog.Logger {
+	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// printJSON writes one value, indented.
+func printJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// newTable returns a table that is printed by its Render.
+func newTable(out io.Writer, header ...any) table.Writer {
+	printed := table.NewWriter()
+	printed.SetOutputMirror(out)
+	printed.SetStyle(table.StyleLight)
+	printed.Style().Format.Header = text.FormatDefault
+	printed.AppendHeader(table.Row(header))
+	return printed
+}
+
+// isTerminal reports whether a stream is a person's: only they are asked, and shown
+// progress.
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && isatty.IsTerminal(file.Fd())
+}
+
+// exitError is an error with an exit status of its own.
+type exitError struct {
+	error
+	status int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+// exitFound is the status of a command that worked and found what it looks for.
+const exitFound = 2
+
+// exitStatus is the status that an error ends the process with.
+func exitStatus(err error) int {
+	var own exitError
+	if errors.As(err, &own) {
+		return own.status
+	}
+	return 1
+}
+
+// handlerTopics reads arguments of the form TOPIC or HANDLER=TOPIC. Without any,
+// what the config names stands for them.
+func handlerTopics(cfg *config.Config, arguments []string) map[string]string {
+	handlers := map[string]string{}
+	for _, argument := range arguments {
+		handler, topic, named := strings.Cut(argument, "=")
+		if !named {
+			topic = handler
+		}
+		handlers[handler] = topic
+	}
+	if len(arguments) == 0 {
+		for topic := range cfg.Topics {
+			handlers[topic] = topic
+		}
+		for handler := range cfg.Handlers {
+			handlers[handler] = handler
+		}
+	}
+	return handlers
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Three copies of an event take effect once, and whoever looks on sees all three
+// and disturbs nobody.
+func TestPublishAndTail(t *testing.T) {
+	onEveryBroker(t, func(t *testing.T, broker, file string) {
+		topic := uniqueTopic()
+		shipped := make(chan string, 10)
+		serve(t, file, topic, func(_ context.Context, order map[string]any) error {
+			shipped <- order["id"].(string)
+			return nil
+		})
+		tail := func(arguments ...string) (string, error) {
+			return run(t, append([]string{"tail", topic, "-f", file, "--json"}, arguments...)...)
+		}
+		seen, failed := make(chan string, 1), make(chan error, 1)
+		if !strings.HasPrefix(broker, "sqs") {
+			go func() { // on RabbitMQ it sees only what comes after it
+				text, err := tail("--limit", "4", "--from", "1m")
+				seen <- text
+				failed <- err
+			}()
+		}
+		publish := func(arguments ...string) string {
+			text, err := run(t, append([]string{"publish", topic, "-f", file}, arguments...)...)
+			require.NoError(t, err)
+			return text
+		}
+		if broker == "rabbitmq" {
+			waitForTail(t, func(probe string) { publish("--id", probe, "--data", `{"id":"`+probe+`"}`) }, seen, tail, shipped)
+			return
+		}
+		require.Equal(t, "one → "+topic+", 3 copies\n", publish("--data", `{"id":"one"}`, "--id", "one", "--key", "k", "--duplicate", "3", "--meta", "source=test"))
+		require.Equal(t, "one", <-shipped)
+		publish("--data", `{"id":"two"}`, "--id", "two", "--key", "k")
+		select { // the same key: the copies of one are through by now
+		case id := <-shipped:
+			require.Equal(t, "two", id)
+		case <-time.After(30 * time.Second):
+			require.Fail(t, "two was not processed")
+		}
+		require.Empty(t, shipped)
+		if strings.HasPrefix(broker, "sqs") {
+			_, err := tail()
+			require.ErrorContains(t, err, "SQS shows a message only by handing it out")
+			return
+		}
+		text := <-seen
+		require.NoError(t, <-failed)
+		var ids []string
+		decoder := json.NewDecoder(strings.NewReader(text))
+		for decoder.More() {
+			var line tailed
+			require.NoError(t, decoder.Decode(&line))
+			require.Equal(t, "k", line.Key)
+			require.Contains(t, line.Position, topic)
+			ids = append(ids, line.EventID)
+			if line.EventID == "one" {
+				require.Equal(t, "test", line.Metadata["source"])
+				require.Equal(t, `{"id":"one"}`, line.Payload)
+			}
+		}
+		require.Equal(t, []string{"one", "one", "one", "two"}, ids)
+		text, err := tail("--from", "start", "--no-follow")
+		require.NoError(t, err)
+		require.Equal(t, 4, lines(text))
+		text, err = tail("--no-follow")
+		require.NoError(t, err)
+		require.Empty(t, text, "from now there is nothing")
+	})
+}
+
+// waitForTail publishes until the follower, whose queue nobody can see, has four.
+func waitForTail(t *testing.T, publish func(string), seen chan string, tail func(...string) (string, error), shipped chan string) {
+	t.Helper()
+	for number := range 1000 {
+		publish(strings.Repeat("x", number+1))
+		<-shipped
+		select {
+		case text := <-seen:
+			require.Equal(t, 4, lines(text))
+			_, err := tail("--no-follow")
+			require.ErrorContains(t, err, "RabbitMQ keeps messages in the queues of groups only")
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	require.Fail(t, "the follower saw no four messages")
+}
+
+func TestPublishSources(t *testing.T) {
+	directory := t.TempDir()
+	file := writeConfig(t, "service: fulfilment\nsqlite: {path: \""+filepath.Join(directory, "hapax.db")+"\"}\n")
+	orders := filepath.Join(directory, "orders.ndjson")
+	require.NoError(t, os.WriteFile(orders, []byte("{\"n\":1}\n\n{\"n\":3}\n"), 0o600))
+
+	text, err := run(t, "publish", "orders", "-f", file, "--lines", "--payload", orders, "--id", "import", "--json")
+	require.NoError(t, err)
+	require.Equal(t, "{\"event_id\":\"import-1\",\"topic\":\"orders\",\"copies\":1}\n{\"event_id\":\"import-3\",\"topic\":\"orders\",\"copies\":1}\n", text)
+	again, err := run(t, "publish", "orders", "-f", file, "--lines", "--payload", orders, "--id", "import", "--json")
+	require.NoError(t, err)
+	require.Equal(t, text, again, "a repeated import has the same IDs")
+
+	command := root()
+	var out bytes.Buffer
+	command.SetOut(&out)
+	command.SetIn(strings.NewReader("from a pipe"))
+	command.SetArgs([]string{"publish", "orders", "-f", file})
+	require.NoError(t, command.ExecuteContext(t.Context()))
+	require.Contains(t, out.String(), " → orders\n")
+
+	text, err = run(t, "tail", "orders", "-f", file, "--from", "start", "--no-follow")
+	require.NoError(t, err)
+	require.Equal(t, 5, lines(text))
+	require.Contains(t, text, "from a pipe")
+
+	for message, arguments := range map[string][]string{
+		"expected name=value":       {"--data", "x", "--meta", "name"},
+		"Hapax's own":               {"--data", "x", "--meta", "hapax_event_id=x"},
+		"expected at least 1":       {"--data", "x", "--duplicate", "0"},
+		"no such file":              {"--payload", filepath.Join(directory, "missing")},
+		"none of the others can be": {"--data", "x", "--payload", "y"},
+	} {
+		_, err := run(t, append([]string{"publish", "orders", "-f", file}, arguments...)...)
+		require.ErrorContains(t, err, message)
+	}
+	_, err = run(t, "tail", "orders", "-f", file, "--from", "yesterday")
+	require.ErrorContains(t, err, "expected now, start")
+}

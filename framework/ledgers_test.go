@@ -1,0 +1,101 @@
+package framework_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/internal/servers"
+	"github.com/hapax-go/hapax/outbox/sqldb"
+	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
+)
+
+// Every store remembers: a copy that comes to a second process takes no effect.
+func TestEveryLedgerStore(t *testing.T) {
+	for store, dsn := range map[string]func(*testing.T) string{
+		"sqlite":   func(t *testing.T) string { return sqldbtest.New(t, sqldb.SQLite) },
+		"postgres": func(t *testing.T) string { return sqldbtest.New(t, sqldb.Postgres) },
+		"mysql":    func(t *testing.T) string { return sqldbtest.New(t, sqldb.MySQL) },
+		"redis":    func(t *testing.T) string { return servers.Require(t, servers.Redis).URL },
+	} {
+		t.Run(store, func(t *testing.T) {
+			cfg := parse(t, fmt.Sprintf("dedup: {strategy: consumer, ledger: {store: %s, dsn: %q}}\n", store, dsn(t)))
+			runs := &counter{}
+			once := "order-" + t.Name() + fmt.Sprint(t.TempDir()) // a Redis may have seen others
+			for process := range 2 {
+				service := newService(t, cfg)
+				framework.Handle(service, "orders", func(_ context.Context, order Order) (Shipment, error) {
+					runs.add(order.ID)
+					return Shipment{OrderID: order.ID}, nil
+				}, framework.To("shipments"))
+				// A second handler shares the ledger and not the mark.
+				framework.Handle(service, "orders", func(_ context.Context, order Order) error {
+					runs.add("audit " + order.ID)
+					return nil
+				}, framework.Name("audit"))
+				last := fmt.Sprint(once, "-", process)
+				for _, id := range []string{once, once, last} {
+					publish(t, service, "orders", id, Order{ID: id})
+				}
+				stop := start(t, service)
+				require.Eventually(t, func() bool { return runs.of(last) == 1 && runs.of("audit "+last) == 1 }, patience, time.Millisecond)
+				require.NoError(t, stop())
+			}
+			require.Equal(t, 1, runs.of(once))
+			require.Equal(t, 1, runs.of("audit "+once))
+		})
+	}
+}
+
+// A ledger that cannot be had is one clear error at start, without its password.
+func TestLedgerStartErrors(t *testing.T) {
+	postgres := func(t *testing.T) *url.URL {
+		parsed, err := url.Parse(sqldbtest.New(t, sqldb.Postgres))
+		require.NoError(t, err)
+		return parsed
+	}
+	for name, test := range map[string]struct {
+		store   string
+		dsn     func(*testing.T) string
+		migrate string
+		want    []string
+	}{
+		"postgres: schema missing": {"postgres", func(t *testing.T) string { return postgres(t).String() }, "check",
+			[]string{"hapax.yaml", "hapax migrate up"}},
+		"mysql: schema missing": {"mysql", func(t *testing.T) string { return sqldbtest.New(t, sqldb.MySQL) }, "check",
+			[]string{"hapax.yaml", "hapax migrate up"}},
+		"postgres: wrong password": {"postgres", func(t *testing.T) string {
+			dsn := postgres(t)
+			dsn.User = url.UserPassword("hapax_nobody", "hunter2")
+			return dsn.String()
+		}, "", []string{"dedup.ledger", "was refused: check user and password"}},
+		"mysql: wrong password": {"mysql", func(t *testing.T) string {
+			return "hapax_nobody:hunter2@tcp(" + servers.Require(t, servers.MariaDB).Hosts[0] + ")/hapax"
+		}, "", []string{"dedup.ledger", "was refused: check user and password"}},
+		"postgres: unreachable": {"postgres", func(*testing.T) string { return "postgres://u:hunter2@127.0.0.1:1/db" }, "", []string{"dedup.ledger", "check that the server runs there"}},
+		"mysql: unreachable":    {"mysql", func(*testing.T) string { return "u:hunter2@tcp(127.0.0.1:1)/db" }, "", []string{"dedup.ledger", "check that the server runs there"}},
+		"redis: unreachable":    {"redis", func(*testing.T) string { return "redis://u:hunter2@127.0.0.1:1/0" }, "", []string{"hapax.yaml:5:", "open redis ledger", "check that the server runs there"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := fmt.Sprintf("dedup: {strategy: consumer, ledger: {store: %s, dsn: %q}}\n", test.store, test.dsn(t))
+			cfg := parse(t, text)
+			if test.migrate != "" {
+				cfg.SQL.Migrate = test.migrate
+			}
+			service := newService(t, cfg)
+			framework.Handle(service, "orders", func(context.Context, Order) error { return nil })
+			err := service.Run(t.Context())
+			require.Error(t, err)
+			t.Log(err)
+			for _, want := range test.want {
+				require.ErrorContains(t, err, want)
+			}
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}

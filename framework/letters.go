@@ -1,0 +1,162 @@
+package framework
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/framework/config"
+)
+
+// Letter is a dead letter: an event that could not be processed, and why.
+type Letter struct {
+	// EventID is the event's identity; "" when it has none, which may be the reason.
+	EventID string `json:"event_id"`
+	// Topic is where the event came from, and Position its place there.
+	Topic    string `json:"topic"`
+	Position string `json:"position,omitempty"`
+	// Service and Handler could not process it. Both are empty when the broker gave
+	// the event up by itself.
+	Service string `json:"service,omitempty"`
+	Handler string `json:"handler,omitempty"`
+	// Reason is why, in a word or two; Error and Stack are the handler's.
+	Reason   string `json:"reason,omitempty"`
+	Error    string `json:"error,omitempty"`
+	Stack    string `json:"stack,omitempty"`
+	Attempts string `json:"attempts,omitempty"`
+	// At is when it was given up: RFC 3339.
+	At string `json:"at,omitempty"`
+
+	message *message.Message
+}
+
+// Message is the letter as it is on its topic.
+func (l *Letter) Message() *message.Message { return l.message }
+
+func readLetter(msg *message.Message, origin string) *Letter {
+	meta := msg.Metadata.Get
+	l := &Letter{
+		Topic: meta(dedup.MetaDeadTopic), Position: meta(dedup.MetaDeadPosition),
+		Service: meta(dedup.MetaDeadService), Handler: meta(dedup.MetaDeadHandler),
+		Reason: meta(dedup.MetaDeadReason), Error: meta(dedup.MetaDeadError), Stack: meta(dedup.MetaDeadStack),
+		Attempts: meta(dedup.MetaDeadAttempts), At: meta(dedup.MetaDeadAt), message: msg,
+	}
+	l.EventID, _, _ = dedup.Identity{}.Find(msg)
+	if l.Topic == "" {
+		l.Topic = origin
+	}
+	return l
+}
+
+// event is the event as it was before it died, marked as an operator's replay.
+func (l *Letter) event(now time.Time) *message.Message {
+	msg := l.message.Copy()
+	for name := range msg.Metadata {
+		if strings.HasPrefix(name, "hapax_dead_") {
+			delete(msg.Metadata, name)
+		}
+	}
+	if l.EventID != "" {
+		msg.Metadata.Set(dedup.MetaEventID, l.EventID)
+	}
+	delete(msg.Metadata, dedup.MetaBrokerID)
+	msg.Metadata.Set(dedup.MetaReplayedAt, now.UTC().Format(time.RFC3339Nano))
+	return msg
+}
+
+// Operator looks after the events of a config's broker from outside of a service.
+// Make one with NewOperator, and close it.
+type Operator struct {
+	config *config.Config
+	broker adapters.Broker
+	names  topicNames
+	logger *slog.Logger
+	marks  map[dedup.Scope]*markReader
+}
+
+// NewOperator connects to the broker.
+func NewOperator(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*Operator, error) {
+	broker, err := OpenBroker(ctx, cfg, logger)
+	if err != nil {
+		return nil, fmt.Errorf("open broker %s: %w", cfg.Broker, err)
+	}
+	return &Operator{config: cfg, broker: broker, names: topicNamesOf(cfg), logger: logger, marks: map[dedup.Scope]*markReader{}}, nil
+}
+
+// Close closes the connections.
+func (o *Operator) Close() error {
+	var errs []error
+	for _, reader := range o.marks {
+		errs = append(errs, reader.close())
+	}
+	return errors.Join(append(errs, o.broker.Close())...)
+}
+
+// Publish sends messages to a topic, by its logical name.
+func (o *Operator) Publish(topic string, messages ...*message.Message) error {
+	return namedPublisher{o.broker.Publisher(), o.names}.Publish(topic, messages...)
+}
+
+// Browse is adapters.Browser.Browse on the config's broker.
+func (o *Operator) Browse(ctx context.Context, topic string, options adapters.Browse, each func(*message.Message) error) error {
+	browser, can := o.broker.(adapters.Browser)
+	if !can {
+		return fmt.Errorf("read topic %q: %w: the adapter of broker %s does not offer it", topic, adapters.ErrNotBrowsable, o.config.Broker)
+	}
+	return browser.Browse(ctx, o.names.of(topic), options, each)
+}
+
+// LetterTopic is the dead-letter topic of a topic. A name that is one already stays.
+func (o *Operator) LetterTopic(topic string) (letters, origin string) {
+	if origin, is := strings.CutSuffix(topic, dedup.DeadLetterTopic("")); is {
+		return topic, origin
+	}
+	if own := o.config.Topics[topic].DeadLetter; own != "" {
+		return own, topic
+	}
+	return dedup.DeadLetterTopic(topic), topic
+}
+
+// Letters hands the dead letters of a topic to visit, oldest first, and removes
+// those that it wants removed. See adapters.LetterBox.
+func (o *Operator) Letters(ctx context.Context, topic string, visit func(*Letter) (remove bool, err error)) error {
+	box, can := o.broker.(adapters.LetterBox)
+	if !can {
+		return fmt.Errorf("read dead letters of %q: the adapter of broker %s does not offer it", topic, o.config.Broker)
+	}
+	letters, origin := o.LetterTopic(topic)
+	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) { return visit(readLetter(msg, origin)) })
+}
+
+// Requeue puts a letter's event back on the topic it came from, under its identity,
+// and says what is known to have committed of it. It returns when the broker has
+// stored the event; then the letter can be removed. Killed in between, both are
+// there, and the marks see through the copy.
+//
+// An event of which all had committed is still put back: other handlers of the
+// topic may not have processed it, and those that have, drop it.
+func (o *Operator) Requeue(ctx context.Context, letter *Letter) (Committed, error) {
+	committed := o.Committed(ctx, letter)
+	if err := o.Publish(o.logical(letter.Topic), letter.event(time.Now())); err != nil {
+		return committed, fmt.Errorf("put event %q back on topic %q: %w", letter.EventID, letter.Topic, err)
+	}
+	return committed, nil
+}
+
+// logical is the topic of a broker's name for it: adapters that give a message up
+// know only that one.
+func (o *Operator) logical(topic string) string {
+	for logical, name := range o.names {
+		if name == topic {
+			return logical
+		}
+	}
+	return topic
+}

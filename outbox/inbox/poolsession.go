@@ -1,0 +1,147 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"strings"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/outbox/sqldb"
+)
+
+// poolSession is a connection to PostgreSQL or MySQL while a group has it.
+//
+// One goroutine at a time uses it: the group's, or the holder of the turn while
+// the group waits for it.
+type poolSession struct {
+	raw     driver.Conn
+	dialect sqldb.Dialect
+	// alone: the transaction belongs to one handler, so the end of a statement's
+	// context may end the connection, as these drivers do.
+	alone bool
+	// life ends the statement that runs, by ending the connection.
+	life context.Context
+	// lost: the transaction is gone. On MySQL a statement after that would commit
+	// by itself, without the mark.
+	lost bool
+	// written: a statement has run since the turn began.
+	written bool
+	// contended: so has one that met a deadlock or waited for a lock in vain.
+	contended bool
+	guard     *guard
+	proxy     *sql.DB
+}
+
+func newPoolSession(life context.Context, raw driver.Conn, dialect sqldb.Dialect, alone bool) *poolSession {
+	s := &poolSession{raw: raw, dialect: dialect, alone: alone, life: life}
+	s.proxy = sql.OpenDB(connector{link: s})
+	return s
+}
+
+func (s *poolSession) close() { _ = s.proxy.Close() }
+
+// begin opens a transaction for one turn inside the group's; see session.begin.
+func (s *poolSession) begin() (*sql.Tx, *guard, error) {
+	s.guard = &guard{}
+	tx, err := s.proxy.Begin()
+	return tx, s.guard, err
+}
+
+// run executes one of the group's own statements.
+func (s *poolSession) run(statement string) error {
+	if s.lost {
+		return ErrRolledBack
+	}
+	_, err := s.raw.(driver.ExecerContext).ExecContext(s.life, statement, nil)
+	s.note(err)
+	return err
+}
+
+// ends are the first words of statements that end a transaction or begin another,
+// and on MySQL of those that commit what came before without being asked.
+var ends = map[sqldb.Dialect][]string{
+	sqldb.Postgres: {"BEGIN", "START", "COMMIT", "END", "ABORT", "PREPARE TRANSACTION"},
+	sqldb.MySQL: {"BEGIN", "START", "COMMIT", "XA", "CREATE", "ALTER", "DROP", "TRUNCATE", "RENAME", "GRANT", "REVOKE",
+		"LOCK", "UNLOCK", "ANALYZE TABLE", "OPTIMIZE", "REPAIR", "FLUSH", "SET AUTOCOMMIT"},
+}
+
+func (s *poolSession) allow(query string) error {
+	if s.lost {
+		return ErrRolledBack
+	}
+	s.written = true
+	first, rest := firstWord(query)
+	if first == "ROLLBACK" {
+		return ownSavepoint(query)
+	}
+	for _, words := range ends[s.dialect] {
+		word, second, two := strings.Cut(words, " ")
+		if first != word {
+			continue
+		}
+		next, _ := firstWord(rest)
+		if two && next != second || next == "TEMPORARY" {
+			continue
+		}
+		s.guard.misused.Store(true)
+		return ErrNotYours
+	}
+	return nil
+}
+
+// bound is a statement's context. In a shared transaction its own end counts for
+// nothing, as the drivers answer it by closing the connection, with the other
+// handlers' work; the group takes the turn away after a while.
+func (s *poolSession) bound(ctx context.Context) context.Context {
+	if s.alone {
+		return ctx
+	}
+	return boundContext{s.life, ctx}
+}
+
+// boundContext has the end of one context and the values of another.
+type boundContext struct {
+	context.Context
+	values context.Context
+}
+
+// Value implements context.Context.
+func (c boundContext) Value(key any) any { return c.values.Value(key) }
+
+func (s *poolSession) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return s.raw.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func (s *poolSession) query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return s.raw.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (s *poolSession) conn() driver.Conn { return s.raw }
+
+func (s *poolSession) guarding() *guard { return s.guard }
+
+// note looks after a statement whether the transaction is gone.
+func (s *poolSession) note(err error) {
+	if err != nil {
+		state := sqldb.StateOf(s.raw)
+		s.contended = s.contended || sqldb.Retryable(err)
+		s.lost = s.lost || state == sqldb.TxNone || state == sqldb.TxUnknown && sqldb.EndsTransaction(err)
+	}
+}
+
+// check tells errors that are nobody's fault from the handler's own: an event is
+// never dead-lettered because of a deadlock, however often its handler met one.
+func (s *poolSession) check(err error) error {
+	if err == nil || err == driver.ErrSkip {
+		return err
+	}
+	s.note(err)
+	if s.guard.event != "" && (s.lost || sqldb.Retryable(err) || sqldb.IsLost(err)) {
+		return &dedup.StepError{Step: "run SQL of", EventID: s.guard.event, Err: err}
+	}
+	return err
+}
+
+// aborted reports that a statement failed and PostgreSQL takes no more of them.
+func (s *poolSession) aborted() bool { return sqldb.StateOf(s.raw) == sqldb.TxAborted }

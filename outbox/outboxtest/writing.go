@@ -1,0 +1,136 @@
+package outboxtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/outbox"
+)
+
+var writing = []check{
+	{"RollbackPublishesNothingCommitAll", func(b *bench) {
+		b.write(false, "orders", event("undone", "k"))
+		b.relay()
+		var want []string
+		var messages []*message.Message
+		for i := range 200 { // more than one statement takes
+			want = append(want, fmt.Sprintf("e%03d", i))
+			messages = append(messages, event(want[i], "k"))
+		}
+		b.write(true, "orders", messages...)
+		b.write(false, "orders", event("undone too", "k"))
+		b.expect(want...)
+		require.Equal(b, want, b.Broker.IDs(), "the order within a transaction")
+	}},
+
+	{"MessagesCrossUnchanged", func(b *bench) {
+		binary := make([]byte, 256)
+		for i := range binary {
+			binary[i] = byte(i)
+		}
+		sent := message.NewMessage("uuid \xff\x00", bytes.Repeat(binary, 40))
+		sent.Metadata = message.Metadata{
+			dedup.MetaEventID: "order/é/1", dedup.MetaKey: "key\x00\xfe", "empty": "", "broken \xff": "value \xfe\x00", "json": `{"a":"\u0000<>&"}`,
+		}
+		b.write(true, "orders/eu äöü 1", sent, &message.Message{UUID: "no payload"})
+		b.relay()
+		b.expect("order/é/1", "no payload")
+		for _, got := range b.Broker.All() {
+			require.Equal(b, "orders/eu äöü 1", got.Topic)
+			require.NotEmpty(b, got.Message.Metadata.Get(dedup.MetaPublishedAt))
+			delete(got.Message.Metadata, dedup.MetaPublishedAt)
+			if got.Message.UUID == "no payload" {
+				require.Empty(b, got.Message.Payload)
+				require.Equal(b, message.Metadata{dedup.MetaEventID: "no payload"}, got.Message.Metadata)
+				continue
+			}
+			require.Equal(b, sent.UUID, got.Message.UUID)
+			require.Equal(b, sent.Payload, got.Message.Payload)
+			require.Equal(b, sent.Metadata, got.Message.Metadata)
+		}
+	}},
+
+	{"EveryEventHasAnIDThatLasts", func(b *bench) {
+		cloud := message.NewMessage("another UUID on every try", nil)
+		cloud.Metadata = message.Metadata{"ce_source": "shop", "ce_id": "7"}
+		b.write(true, "orders", &message.Message{}, cloud)
+		// Published twice: the first relay dies, as far as the table knows.
+		b.relay()
+		b.until("both are published", func() bool { return len(b.Broker.All()) == 2 })
+		var made int
+		for _, sent := range b.Broker.All() {
+			id, source, err := dedup.Identity{}.Find(sent.Message)
+			require.NoError(b, err)
+			if source == dedup.SourceCloudEvent {
+				require.Equal(b, "4:shop:7", id)
+				continue
+			}
+			require.Equal(b, dedup.SourceMetadata, source)
+			made++
+		}
+		require.Equal(b, 1, made)
+	}},
+
+	{"TracesGoOn", func(b *bench) {
+		span := func(id byte) context.Context {
+			return trace.ContextWithSpanContext(b.Context(), trace.NewSpanContext(trace.SpanContextConfig{
+				TraceID: trace.TraceID{id}, SpanID: trace.SpanID{id}, TraceFlags: trace.FlagsSampled,
+			}))
+		}
+		own, carried := event("own", ""), event("carried", "")
+		own.SetContext(span(2))
+		carried.Metadata.Set("traceparent", "theirs")
+		publisher, err := outbox.NewPublisher(span(1), b.DB, b.Outbox)
+		require.NoError(b, err)
+		require.NoError(b, publisher.Publish("orders", own, carried, event("transaction", "")))
+		require.Empty(b, own.Metadata.Get("traceparent"), "the caller's message")
+		b.relay()
+		b.expect("own", "carried", "transaction")
+		for _, sent := range b.Broker.All() {
+			want := map[string]string{
+				"own": "00-02000000000000000000000000000000-0200000000000000-01", "carried": "theirs",
+				"transaction": "00-01000000000000000000000000000000-0100000000000000-01",
+			}[sent.Message.UUID]
+			require.Equal(b, want, sent.Message.Metadata.Get("traceparent"))
+		}
+	}},
+
+	{"BadMessagesLeaveTheTransactionUsable", func(b *bench) {
+		tx, err := b.DB.BeginTx(b.Context(), nil)
+		require.NoError(b, err)
+		publisher, err := outbox.NewPublisher(b.Context(), tx, b.Outbox)
+		require.NoError(b, err)
+		for _, topic := range []string{"", strings.Repeat("x", 256), "a\x00b", "\xff"} {
+			require.ErrorIs(b, publisher.Publish(topic, event("bad", "")), dedup.ErrBadOutput)
+		}
+		require.NoError(b, publisher.Publish("orders"))
+		require.NoError(b, publisher.Publish("orders", event("good", "")))
+		require.NoError(b, tx.Commit())
+		b.relay()
+		b.expect("good")
+	}},
+
+	{"SeveralTopicsInOneCall", func(b *bench) {
+		tx, err := b.DB.BeginTx(b.Context(), nil)
+		require.NoError(b, err)
+		require.NoError(b, b.Outbox.Store(b.Context(), tx, nil))
+		require.NoError(b, b.Outbox.Store(b.Context(), tx, []dedup.Output{
+			{Topic: "a", Message: event("1", "k")}, {Topic: "b", Message: event("2", "k")}, {Topic: "a", Message: event("3", "k")},
+		}))
+		require.NoError(b, tx.Commit())
+		b.relay()
+		b.expect("1", "2", "3")
+		byTopic := map[string][]string{}
+		for _, sent := range b.Broker.Firsts() {
+			byTopic[sent.Topic] = append(byTopic[sent.Topic], sent.Message.UUID)
+		}
+		require.Equal(b, map[string][]string{"a": {"1", "3"}, "b": {"2"}}, byTopic)
+	}},
+}

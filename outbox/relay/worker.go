@@ -1,0 +1,198 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/failpoint"
+)
+
+// worker publishes some of a relay's shards, one round after the other.
+type worker struct {
+	relay  *Relay
+	number int
+	wake   chan struct{}
+	// after is the last shard of the last round, when that was full: the next one
+	// begins behind it, so that a shard with many rows does not starve the others.
+	after int
+	// held are the keys that wait because a row of theirs failed.
+	held map[unit]*hold
+	// again are rows that may have been published before, since an earlier try
+	// of this worker ended in an error.
+	again map[int64]bool
+}
+
+func (w *worker) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) run(ctx context.Context) {
+	pause := w.relay.patience()
+	for ctx.Err() == nil {
+		found, err := w.round(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			w.relay.trouble(err)
+			sleep(ctx, pause.NextBackOff())
+			continue
+		case found > 0:
+			pause.Reset()
+			w.relay.cured()
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.wake:
+		case <-w.due():
+		}
+	}
+}
+
+// round publishes one batch and returns how many rows it found.
+func (w *worker) round(ctx context.Context) (found int, err error) {
+	leases, err := w.leases(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var batch []claimed
+	if len(leases) > 0 {
+		if batch, err = w.claim(ctx, leases); err != nil {
+			return 0, err
+		}
+	}
+	w.forget(leases, batch, w.after < 0)
+	if len(batch) == 0 {
+		return 0, nil
+	}
+	w.relay.found.Add(int64(len(batch)))
+	w.relay.stats.rounds.Add(1)
+	if err := failpoint.Hit(failpoint.RelayClaimed); err != nil {
+		return 0, err
+	}
+	byShard := make(map[int]lease, len(leases))
+	for _, lease := range leases {
+		byShard[lease.shard] = lease
+	}
+	p := &publication{worker: w, leases: byShard}
+	// What was begun is finished even if the relay is to stop: a row that was
+	// published and not settled would be published again.
+	err = p.publish(context.WithoutCancel(ctx), w.ready(batch))
+	return len(batch), err
+}
+
+// leases are those the worker may use now; those that others wait for it gives
+// back, since nothing of them is under way here.
+func (w *worker) leases(ctx context.Context) ([]lease, error) {
+	usable, leaving := w.relay.leases.of(w.number, len(w.relay.workers))
+	if len(leaving) > 0 {
+		if err := w.relay.leases.release(ctx, leaving); err != nil {
+			return nil, err
+		}
+	}
+	return usable, nil
+}
+
+// claim reads the next batch. It writes nothing: the lease is the claim.
+func (w *worker) claim(ctx context.Context, leases []lease) ([]claimed, error) {
+	keys, ids := w.hidden()
+	for _, behind := range []bool{true, false} {
+		var shards []int
+		for _, lease := range leases {
+			if !behind || lease.shard > w.after {
+				shards = append(shards, lease.shard)
+			}
+		}
+		if len(shards) == 0 {
+			continue
+		}
+		batch, err := w.relay.table.waiting(ctx, shards, w.relay.config.Batch, keys, ids)
+		if err != nil {
+			return nil, err
+		}
+		w.after = -1
+		if len(batch) == w.relay.config.Batch {
+			w.after = batch[len(batch)-1].shard
+		}
+		if len(batch) > 0 || len(shards) == len(leases) {
+			return batch, nil
+		}
+	}
+	return nil, nil
+}
+
+// send publishes rows of one topic and settles them.
+func (w *worker) send(ctx context.Context, topic string, rows []claimed) error {
+	messages := make([]*message.Message, len(rows))
+	for i, row := range rows {
+		messages[i] = row.message
+		if row.attempts > 0 || w.again[row.id] {
+			row.message.Metadata.Set(dedup.MetaRelayAttempt, strconv.Itoa(row.attempts+1))
+		}
+	}
+	if err := w.relay.config.Publisher.Publish(topic, messages...); err != nil {
+		w.doubt(rows)
+		return err
+	}
+	if err := failpoint.Hit(failpoint.RelaySent); err != nil {
+		return err
+	}
+	w.relay.stats.published.Add(int64(len(rows)))
+	return nil
+}
+
+// settle records what is published. Trying again is cheaper than publishing
+// again, but not for longer than until another relay may do so.
+func (w *worker) settle(ctx context.Context, rows []claimed) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	ids := make([]int64, len(rows))
+	for i, row := range rows {
+		ids[i] = row.id
+	}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		return struct{}{}, w.relay.table.settle(ctx, ids, w.relay.config.Retention > 0)
+	}, backoff.WithBackOff(w.relay.patience()), backoff.WithMaxElapsedTime(w.relay.config.Lease))
+	if err != nil {
+		w.doubt(rows)
+		return fmt.Errorf("%d rows are published and will be again: %w", len(ids), err)
+	}
+	for _, id := range ids {
+		delete(w.again, id)
+	}
+	return nil
+}
+
+// doubt notes rows that may be published by now, so that consumers can tell where
+// copies come from. Nothing depends on it, so it may forget.
+func (w *worker) doubt(rows []claimed) {
+	if len(w.again) > 10*w.relay.config.Batch {
+		clear(w.again)
+	}
+	for _, row := range rows {
+		w.again[row.id] = true
+	}
+}
+
+// due fires when the first held key is to be tried again.
+func (w *worker) due() <-chan time.Time {
+	var first time.Time
+	for _, hold := range w.held {
+		if first.IsZero() || hold.until.Before(first) {
+			first = hold.until
+		}
+	}
+	if first.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(first))
+}

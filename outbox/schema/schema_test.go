@@ -1,0 +1,114 @@
+package schema_test
+
+import (
+	"database/sql"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/hapax-go/hapax/outbox/schema"
+	"github.com/hapax-go/hapax/outbox/sqldb"
+	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, dialect sqldb.Dialect, dsn string, names schema.Names) (*schema.Schema, *sql.DB) {
+	t.Helper()
+	db := sqldbtest.Open(t, dsn, sqldb.Options{})
+	tables, err := schema.New(db, dialect, names)
+	require.NoError(t, err)
+	return tables, db
+}
+
+func TestUpBringsEveryMigrationOnce(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		tables, _ := open(t, dialect, dsn, schema.Names{})
+		err := tables.Check(t.Context())
+		require.ErrorIs(t, err, schema.ErrNotCurrent)
+		require.ErrorContains(t, err, "run `hapax migrate up`")
+
+		applied, err := tables.Up(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, applied)
+		require.Equal(t, "0001_inbox", applied[0].Name)
+		require.NoError(t, tables.Check(t.Context()))
+
+		again, err := tables.Up(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, again)
+		list, err := tables.Status(t.Context())
+		require.NoError(t, err)
+		require.Len(t, list, len(applied))
+		for _, m := range list {
+			require.False(t, m.AppliedAt.IsZero(), m.Name)
+		}
+	})
+}
+
+func TestProcessesMigrateAtTheSameTime(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		total := 0
+		for range 4 {
+			tables, _ := open(t, dialect, dsn, schema.Names{})
+			all.Go(func() {
+				applied, err := tables.Up(t.Context())
+				mu.Lock()
+				defer mu.Unlock()
+				total += len(applied)
+				if err != nil {
+					t.Errorf("migrate: %v", err)
+				}
+			})
+		}
+		all.Wait()
+		tables, _ := open(t, dialect, dsn, schema.Names{})
+		list, err := tables.Status(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, len(list), total)
+	})
+}
+
+// People who run their own migrations apply the printed SQL, statement by
+// statement. Check must be content with it, under other names too.
+func TestThePrintedSQLIsAllThereIs(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		names := schema.Names{Inbox: "order", Outbox: "select", Ledger: "table"}
+		if dialect == sqldb.Postgres {
+			names.Schema = "events"
+		}
+		tables, db := open(t, dialect, dsn, names)
+		text, err := tables.SQL()
+		require.NoError(t, err)
+		for statement := range strings.SplitSeq(text, ";\n") {
+			if strings.TrimSpace(statement) == "" {
+				continue
+			}
+			_, err := db.Exec(statement)
+			require.NoError(t, err, "%s", statement)
+		}
+		require.NoError(t, tables.Check(t.Context()))
+		var rows int
+		require.NoError(t, db.QueryRow("SELECT count(*) FROM "+dialect.Quote(names.InboxTable())).Scan(&rows))
+	})
+}
+
+func TestNamesAreChecked(t *testing.T) {
+	db := sqldbtest.Open(t, sqldbtest.New(t, sqldb.SQLite), sqldb.Options{})
+	for want, names := range map[string]schema.Names{
+		`identifier "a b" is not valid`:        {Inbox: "a b"},
+		`SQLite has no schemas`:                {Schema: "events"},
+		`is used twice`:                        {Inbox: "hapax", Outbox: "hapax"},
+		`expected 48 at most`:                  {Inbox: strings.Repeat("x", 49)},
+		`expected lower case`:                  {Version: "Version"},
+		`identifier "x;drop" is not valid: ex`: {Ledger: "x;drop"},
+	} {
+		_, err := schema.New(db, sqldb.SQLite, names)
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -1,0 +1,61 @@
+package sqldb
+
+import (
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// Retryable reports that a transaction failed only because of others at the same
+// time: a serialization failure, a deadlock, a lock that was not had in time.
+// Nothing of it happened, and the whole transaction can be tried again.
+func Retryable(err error) bool {
+	switch state, number := codes(err); {
+	case state == "40001", state == "40P01", state == "55P03": // serialization, deadlock, lock not available
+		return true
+	case number == 1213, number == 1205, number == 3572, number == 1020: // deadlock, lock wait, NOWAIT, record has changed
+		return true
+	}
+	return IsBusy(err)
+}
+
+// IsUnique reports that a row was refused because a unique index has it already.
+func IsUnique(err error) bool {
+	state, number := codes(err)
+	return state == "23505" || number == 1062 || number == 1586 ||
+		extended(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE || extended(err) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+}
+
+// IsMissing reports that a statement names a table, a column or a schema that
+// does not exist: a migration has not run.
+func IsMissing(err error) bool {
+	state, number := codes(err)
+	return state == "42P01" || state == "42703" || state == "3F000" ||
+		number == 1146 || number == 1054 || number == 1049 || code(err) == sqlite3.SQLITE_ERROR && missingText(err)
+}
+
+// IsLost reports that the connection is gone, and with it the transaction. What
+// became of a COMMIT that fails so is unknown.
+func IsLost(err error) bool {
+	state, _ := codes(err)
+	var network net.Error
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &network) ||
+		state == "57P01" || state == "57P02" || state == "57P03" || state == "25P03" || len(state) == 5 && state[:2] == "08"
+}
+
+// codes are an error's SQLSTATE of PostgreSQL, or its number of MySQL.
+func codes(err error) (state string, number uint16) {
+	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return failure.Code, 0
+	}
+	if failure, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return "", failure.Number
+	}
+	return "", 0
+}
