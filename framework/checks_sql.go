@@ -11,6 +11,7 @@ import (
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework/config"
+	"github.com/hapax-go/hapax/outbox/schema"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
@@ -24,42 +25,74 @@ func checkDatabases(ctx context.Context, cfg *config.Config, handlers map[string
 			ledger = ledger || rule.Ledger
 		}
 	}
+	// The service's own database has the inbox and, without another, the ledger.
+	store, dsn := cfg.LedgerStore()
+	ledger = ledger && (store == "postgres" || store == "mysql" || store == "sqlite")
 	if inbox {
-		findings = append(findings, checkDatabase(ctx, "sql.dsn", cfg.SQL.DSN, cfg.SQL.Inbox.Table)...)
+		open := func() (*sql.DB, sqldb.Dialect, error) { return OpenDatabase(ctx, cfg) }
+		findings = append(findings, checkDatabase(ctx, cfg, "sql.dsn", cfg.SQL.DSN, open, TableNames(cfg), TableNames(cfg).Inbox)...)
 	}
-	if store, dsn := cfg.LedgerStore(); ledger && (store == "postgres" || store == "mysql" || store == "sqlite") {
-		findings = append(findings, checkDatabase(ctx, "dedup.ledger", dsn, "hapax_ledger")...)
+	if ledger {
+		open := func() (*sql.DB, sqldb.Dialect, error) { return sqldb.Open(ctx, dsn.Reveal()) }
+		names := schema.Names{}.WithDefaults()
+		if dsn == cfg.SQL.DSN {
+			open = func() (*sql.DB, sqldb.Dialect, error) { return OpenDatabase(ctx, cfg) }
+			names = TableNames(cfg)
+		}
+		findings = append(findings, checkDatabase(ctx, cfg, "dedup.ledger", dsn, open, names, names.Ledger)...)
 	}
 	return findings
 }
 
 // probe is one database being looked at.
 type probe struct {
-	db    *sql.DB
-	about string
-	list  []adapters.Finding
+	db     *sql.DB
+	about  string
+	schema string // of the tables; "": the connection's
+	list   []adapters.Finding
 }
 
 // checkDatabase looks at a database and at a table of marks in it.
-func checkDatabase(ctx context.Context, block string, dsn config.DSN, table string) []adapters.Finding {
-	db, _, err := sqldb.Open(ctx, dsn.Reveal())
+func checkDatabase(ctx context.Context, cfg *config.Config, block string, dsn config.DSN, open func() (*sql.DB, sqldb.Dialect, error), names schema.Names, table string) []adapters.Finding {
+	db, dialect, err := open()
 	if err != nil {
 		return []adapters.Finding{{
 			Name: "sql-connection", About: block, Fatal: true, Problem: err.Error(), Fix: "start the database, or correct " + block,
 		}}
 	}
 	defer db.Close()
-	p := &probe{db: db, about: block}
+	p := &probe{db: db, about: block, schema: names.Schema}
 	p.add(adapters.Finding{Name: "sql-connection", Found: dsn.String()})
-	switch dsn.Driver() {
-	case "postgres":
+	// The ledger on SQLite makes its own table.
+	if block == "sql.dsn" || dialect != sqldb.SQLite {
+		p.version(ctx, cfg, dialect, names)
+	}
+	switch dialect {
+	case sqldb.Postgres:
 		p.postgres(ctx, table)
-	case "mysql":
+	case sqldb.MySQL:
 		p.mysql(ctx, table)
 	default:
 		p.sqlite(ctx, table)
 	}
 	return p.list
+}
+
+// version compares the tables with those that this version knows.
+func (p *probe) version(ctx context.Context, cfg *config.Config, dialect sqldb.Dialect, names schema.Names) {
+	finding := adapters.Finding{Name: "sql-schema", Found: "current"}
+	tables, err := schema.New(p.db, dialect, names)
+	if err == nil {
+		err = tables.Check(ctx)
+	}
+	switch {
+	case errors.Is(err, schema.ErrNotCurrent) && cfg.SQL.Migrate != "check":
+		finding.Found = "not current; migrated at the next start"
+	case err != nil:
+		finding.Fatal, finding.Found, finding.Problem = true, "", err.Error()
+		finding.Fix = "run hapax migrate up, as a user who may create tables"
+	}
+	p.add(finding)
 }
 
 func (p *probe) add(finding adapters.Finding) {
@@ -90,9 +123,9 @@ func (p *probe) postgres(ctx context.Context, table string) {
 		// PostgreSQL has no dirty reads, whatever it is called.
 		p.judge("sql-isolation", "transaction_isolation", value, true, false, "", "")
 	}
-	p.unique(ctx, table, `SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND n.nspname = ANY (current_schemas(false))`,
+	p.unique(ctx, table, `SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND n.nspname = coalesce(nullif($2, ''), current_schema())`,
 		`SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		 WHERE c.relname = $1 AND n.nspname = ANY (current_schemas(false)) AND i.indisunique AND i.indisvalid`)
+		 WHERE c.relname = $1 AND n.nspname = coalesce(nullif($2, ''), current_schema()) AND i.indisunique AND i.indisvalid`)
 }
 
 func (p *probe) mysql(ctx context.Context, table string) {
@@ -112,10 +145,10 @@ func (p *probe) mysql(ctx context.Context, table string) {
 		p.judge("sql-isolation", "isolation", isolation, isolation != "READ-UNCOMMITTED", true,
 			"a transaction sees marks that may yet be rolled back, and takes an event for processed that is not", "set sql.isolation: read-committed, and no transaction_isolation in the dsn")
 	}
-	p.unique(ctx, table, `SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?`,
-		`SELECT count(*) FROM information_schema.statistics WHERE table_schema = database() AND table_name = ? AND non_unique = 0`)
+	p.unique(ctx, table, `SELECT count(*) FROM information_schema.tables WHERE table_name = ? AND table_schema = coalesce(nullif(?, ''), database())`,
+		`SELECT count(*) FROM information_schema.statistics WHERE table_name = ? AND table_schema = coalesce(nullif(?, ''), database()) AND non_unique = 0`)
 	var engine string
-	err = p.db.QueryRowContext(ctx, `SELECT engine FROM information_schema.tables WHERE table_schema = database() AND table_name = ?`, table).Scan(&engine)
+	err = p.db.QueryRowContext(ctx, `SELECT engine FROM information_schema.tables WHERE table_name = ? AND table_schema = coalesce(nullif(?, ''), database())`, table, p.schema).Scan(&engine)
 	if err == nil {
 		p.judge("sql-engine", table, engine, strings.EqualFold(engine, "InnoDB"), true,
 			"the engine has no transactions: a mark stays when its event is rolled back, and the event is lost", "ALTER TABLE "+table+" ENGINE = InnoDB")
@@ -128,8 +161,8 @@ func (p *probe) sqlite(ctx context.Context, table string) {
 	if value, ok := p.value(ctx, "sql-durability", "PRAGMA synchronous"); ok {
 		p.judge("sql-durability", "synchronous", value, value != "0", true, "a power cut can lose commits and damage the file", "remove synchronous=off from the dsn")
 	}
-	p.unique(ctx, table, `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?`,
-		`SELECT count(*) FROM pragma_index_list(?) WHERE "unique" = 1`)
+	p.unique(ctx, table, `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1 AND ?2 = ''`,
+		`SELECT count(*) FROM pragma_index_list(?1) WHERE "unique" = 1 AND ?2 = ''`)
 }
 
 func (p *probe) judge(name, subject, value string, fine, fatal bool, consequence, fix string) {
@@ -156,13 +189,13 @@ func (p *probe) clock(ctx context.Context, query string) {
 // of an event meet.
 func (p *probe) unique(ctx context.Context, table, exists, indexes string) {
 	var tables, unique int
-	err := p.db.QueryRowContext(ctx, exists, table).Scan(&tables)
+	err := p.db.QueryRowContext(ctx, exists, table, p.schema).Scan(&tables)
 	if err == nil && tables == 0 {
 		p.add(adapters.Finding{Name: "sql-index", About: table, Found: "table missing; made at the first start"})
 		return
 	}
 	if err == nil {
-		err = p.db.QueryRowContext(ctx, indexes, table).Scan(&unique)
+		err = p.db.QueryRowContext(ctx, indexes, table, p.schema).Scan(&unique)
 	}
 	if err != nil {
 		p.add(adapters.Finding{Name: "sql-index", About: table, Problem: fmt.Sprintf("the table cannot be looked at: %v", err), Fix: "permit this user to read the catalogue"})

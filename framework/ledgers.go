@@ -14,6 +14,7 @@ import (
 	"github.com/hapax-go/hapax/dedup/ledger/memory"
 	sqliteledger "github.com/hapax-go/hapax/dedup/ledger/sqlite"
 	"github.com/hapax-go/hapax/framework/config"
+	"github.com/hapax-go/hapax/handlers"
 	"github.com/hapax-go/hapax/outbox/schema"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
@@ -132,4 +133,20 @@ func (s *Service) whereLedger() string {
 		return s.config.Where("sql.dsn")
 	}
 	return s.config.Where("dedup.ledger.dsn")
+}
+
+// journaled gives a handler the journal of handlers.Once, if the service has a
+// ledger: because its strategy uses one, or because dedup.ledger says so.
+func (s *Service) journaled(ctx context.Context, topic, name string, typed handlers.Handler) (handlers.Handler, error) {
+	rule, err := RuleFor(s.config, topic, name)
+	chosen := s.config.Dedup.Ledger.Store != "auto" || s.config.Dedup.Ledger.DSN != ""
+	if err != nil || typed.Single == nil || !rule.Ledger && !chosen {
+		return typed, err
+	}
+	ledger, err := s.openLedger(ctx, s.config.Handler(name).Window.Std())
+	if err != nil {
+		return typed, fmt.Errorf("open journal: %w", err)
+	}
+	typed.Single = handlers.Journal(ledger)(typed.Single)
+	return typed, nil
 }

@@ -2,6 +2,7 @@ package framework_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/handlers"
 	"github.com/hapax-go/hapax/internal/servers"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
@@ -66,9 +68,9 @@ func TestLedgerStartErrors(t *testing.T) {
 		want    []string
 	}{
 		"postgres: schema missing": {"postgres", func(t *testing.T) string { return postgres(t).String() }, "check",
-			[]string{"hapax.yaml", "hapax migrate up"}},
+			[]string{"dedup.ledger", "run `hapax migrate up`"}},
 		"mysql: schema missing": {"mysql", func(t *testing.T) string { return sqldbtest.New(t, sqldb.MySQL) }, "check",
-			[]string{"hapax.yaml", "hapax migrate up"}},
+			[]string{"dedup.ledger", "run `hapax migrate up`"}},
 		"postgres: wrong password": {"postgres", func(t *testing.T) string {
 			dsn := postgres(t)
 			dsn.User = url.UserPassword("hapax_nobody", "hunter2")
@@ -96,6 +98,32 @@ func TestLedgerStartErrors(t *testing.T) {
 				require.ErrorContains(t, err, want)
 			}
 			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}
+
+// The journal of handlers.Once is the service's ledger: what comes after the effect
+// fails, and the effect is not repeated.
+func TestOnceInAService(t *testing.T) {
+	for _, settings := range []string{"{strategy: consumer}", "{ledger: {store: sqlite}}"} {
+		t.Run(settings, func(t *testing.T) {
+			service := newService(t, parse(t, "dedup: "+settings+"\n"))
+			runs := &counter{}
+			framework.Handle(service, "orders", func(ctx context.Context, order Order) error {
+				err := handlers.Once(ctx, "charge", func(context.Context, string) error {
+					runs.add("charge " + order.ID)
+					return nil
+				})
+				if err == nil && runs.add(order.ID) < 3 {
+					err = errors.New("the warehouse did not answer")
+				}
+				return err
+			})
+			publish(t, service, "orders", "1", Order{ID: "1"})
+			stop := start(t, service)
+			require.Eventually(t, func() bool { return runs.of("1") == 3 }, patience, time.Millisecond)
+			require.NoError(t, stop())
+			require.Equal(t, 1, runs.of("charge 1"))
 		})
 	}
 }

@@ -33,6 +33,9 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	if err != nil {
 		return err
 	}
+	if typed, err = s.journaled(ctx, r.topic, r.name, typed); err != nil {
+		return err
+	}
 	names := s.topicNames()
 	if len(names) > 0 {
 		strategy = namedStrategy{strategy, names}

@@ -9,7 +9,8 @@
 //     exchange has stored every message;
 //   - a group gets every message published since its queue exists, at least once;
 //   - equal keys are handed out one at a time and in order within a consumer, and
-//     with Config.SingleActiveConsumer within the group;
+//     within the group with Config.SingleActiveConsumer, where one member works, or
+//     Config.Partitions, where all do;
 //   - the event ID is the AMQP message-id property, and is read from there when a
 //     message has no other.
 //
@@ -32,6 +33,35 @@
 // that keeps messages for later readers, and what it cannot route it drops, after
 // confirming it. Only dead letters make themselves a queue. So start consumers
 // before producers the first time, or declare the queues with SubscribeInitialize.
+//
+// # Partitions
+//
+// With Config.Partitions a group has so many queues instead of one. The key decides
+// which: publishes carry its hash, one of 256 slots, as their routing key, and the
+// group's own exchange, behind the topic's, deals them out:
+//
+//	exchange "orders" ──► exchange "orders%partitions_svc.orders" ──► queue "orders%partition-0_svc.orders"
+//	     (fanout)            (direct, or x-consistent-hash)       ──► queue "orders%partition-1_svc.orders" …
+//
+// Members share the partitions out among themselves and move them when members come
+// and go, within some seconds. The server's single active consumer sees to it that
+// a partition has one of them at a time even when they disagree. A member that
+// leaves, or gives a partition up, finishes first what it holds, up to DrainTimeout.
+// The number of partitions cannot be changed while the queues exist: a member with
+// another is refused. A queue from before there were partitions stays bound, and
+// fills up: let its consumers empty it, then delete it.
+//
+// # Delays
+//
+// A nacked message waits for its next attempt in the consumer, in its lane. One
+// without a key whose delay is Config.ParkAfter or more waits on the server: in a
+// queue "orders%delay-30s_svc.orders" without consumers, whose messages expire, and
+// are dead-lettered back where they came from, at least once. There is a queue for
+// each of 18 delays from a second to a day, made when first needed; what must wait
+// longer passes through several times. A delay is never cut short, and rounded up to
+// the next queue's. Messages with a key are parked only when they would otherwise be
+// held for more than half of the consumer timeout, because others of the key then
+// overtake them.
 //
 // # Acknowledging
 //
@@ -66,8 +96,9 @@
 // It may close connections: both are made anew, with growing pauses, and the
 // topology is declared again. It may take a message back that was held longer than
 // consumer_timeout, 30 minutes by default, by closing the channel: AMQP has no
-// heartbeat for a message, so handlers, and delays asked for with RetryAfter, must
-// stay below it. It may block connections that publish, when memory or disk run
-// out: acknowledgements go over a connection of their own, publishes wait up to
-// Config.PublishTimeout, and Ping reports the reason.
+// heartbeat for a message, so handlers must stay below it. (One that does not may
+// still commit; the copy waits for it, or is a duplicate.) It may block connections
+// that publish, when memory or disk run out: acknowledgements go over a connection
+// of their own, publishes wait up to Config.PublishTimeout, and Ping reports the
+// reason.
 package rabbitmq

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,9 @@ func (s scenario) run(t *testing.T) fault.Report {
 	t.Helper()
 	s.Folder = t.TempDir()
 	s.Topic = newTopic(t)
+	if strings.HasPrefix(s.Ledger, "postgres:") && !s.Plain {
+		makeTables(t, s.Topic)
+	}
 	direct := s.workerSettings
 	direct.URL = servers.Require(t, servers.RabbitMQ).URL
 	if s.URL == "" {
@@ -246,7 +250,7 @@ func throughProxy(t *testing.T, server string, seed uint64) (*proxy.Proxy, strin
 }
 
 // stores are the ledgers that scenarios run with; the embedded one has no URL.
-var stores = []string{servers.Redis, ""}
+var stores = []string{servers.Redis, servers.Postgres, ""}
 
 // onEveryStore runs a scenario once for each ledger. With a faulty one, the ledger's
 // connections suffer as the broker's do.

@@ -99,10 +99,11 @@ func (l *link) connect(ctx context.Context) (*amqp.Connection, error) {
 	}
 	config.Dial = func(network, address string) (net.Conn, error) {
 		dialer := net.Dialer{Timeout: l.dial}
-		var err error
-		if socket, err = dialer.DialContext(ctx, network, address); err != nil {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
 			return nil, err
 		}
+		socket = newSocket(conn)
 		// For the handshakes; the library takes it away after them.
 		return socket, socket.SetDeadline(time.Now().Add(l.dial))
 	}

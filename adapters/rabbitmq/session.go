@@ -45,7 +45,7 @@ type session struct {
 const (
 	// gather is how long a finished message waits for others, to be acknowledged
 	// with them.
-	gather = time.Millisecond
+	gather = 5 * time.Millisecond
 	// patience is how long messages wait for a slow one before them, until they
 	// are acknowledged without it.
 	patience = 50 * time.Millisecond

@@ -2,15 +2,22 @@ package rabbitmq_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters/redis"
 	redisledger "github.com/hapax-go/hapax/adapters/redis/ledger"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/coalesce"
+	"github.com/hapax-go/hapax/dedup/ledger/database"
 	sqliteledger "github.com/hapax-go/hapax/dedup/ledger/sqlite"
+	"github.com/hapax-go/hapax/internal/servers"
+	"github.com/hapax-go/hapax/outbox/schema"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
@@ -29,6 +36,17 @@ func (w workerSettings) openLedger(ctx context.Context) (dedup.Ledger, func(), e
 		}
 		return coalesce.New(store), func() { _ = client.Close() }, nil
 	}
+	if strings.HasPrefix(w.Ledger, "postgres://") {
+		db, _, err := sqldb.OpenWith(ctx, w.Ledger, sqldb.Options{MaxConns: 4})
+		if err != nil {
+			return nil, nil, err
+		}
+		store, err := database.Open(ctx, db, database.Postgres, database.Config{Window: time.Hour, Table: ledgerTable(w.Topic)})
+		if err != nil {
+			return nil, nil, errors.Join(err, db.Close())
+		}
+		return coalesce.New(store), func() { _ = db.Close() }, nil
+	}
 	db, _, err := sqldb.Open(ctx, filepath.Join(w.Folder, "ledger"))
 	if err != nil {
 		return nil, nil, err
@@ -38,6 +56,41 @@ func (w workerSettings) openLedger(ctx context.Context) (dedup.Ledger, func(), e
 		return nil, nil, err
 	}
 	return coalesce.New(store), func() { _ = db.Close() }, nil
+}
+
+func ledgerTable(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
+
+// makeTables makes the tables of a ledger in PostgreSQL, for the time of a test.
+func makeTables(t *testing.T, topic string) {
+	t.Helper()
+	url, table := servers.Require(t, servers.Postgres).URL, ledgerTable(topic)
+	db, _, err := sqldb.Open(t.Context(), url)
+	require.NoError(t, err)
+	defer db.Close()
+	names := schema.Names{Inbox: table + "_inbox", Outbox: table + "_outbox", Ledger: table, Version: table + "_schema"}
+	made, err := schema.New(db, sqldb.Postgres, names)
+	require.NoError(t, err)
+	_, err = made.Up(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		db, _, err := sqldb.Open(ctx, url)
+		require.NoError(t, err)
+		defer db.Close()
+		rows, err := db.QueryContext(ctx, `SELECT table_name FROM information_schema.tables WHERE table_name LIKE $1`, strings.ReplaceAll(table, "_", `\_`)+"%")
+		require.NoError(t, err)
+		var tables []string
+		for rows.Next() {
+			var name string
+			require.NoError(t, rows.Scan(&name))
+			tables = append(tables, name)
+		}
+		require.NoError(t, rows.Err())
+		for _, name := range tables {
+			_, err := db.ExecContext(ctx, `DROP TABLE IF EXISTS `+name+` CASCADE`)
+			require.NoError(t, err)
+		}
+	})
 }
 
 func (w workerSettings) lease() time.Duration {

@@ -17,7 +17,8 @@ import (
 )
 
 // wire is the official adapter's format: metadata and UUID as string headers,
-// the payload as body, persistent.
+// the payload as body, persistent. It is only used to write. To read, it refuses what
+// comes again from a quorum queue, because of a header that is a number.
 var wire wmamqp.DefaultMarshaler
 
 // maxHeaders bounds the metadata. All headers travel in one frame, of 128 KiB as

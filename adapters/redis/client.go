@@ -67,8 +67,21 @@ func explain(ctx context.Context, c Config, err error) error {
 	case redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "WRONGPASS"):
 		return fmt.Errorf("log in to %s as %q: %w: check redis.username and redis.password", where, c.Username, err)
 	case redis.HasErrorPrefix(err, "NOPERM"):
-		return fmt.Errorf("use %s as %q: %w: the user needs +@stream +@scripting +@connection and the data commands of the package documentation, on ~*", where, c.Username, err)
+		return fmt.Errorf("use %s: %w", where, permission(c, err))
 	default:
 		return fmt.Errorf("connect to %s: %w: check that the server runs there, and redis.mode, redis.addresses and redis.tls", where, err)
 	}
+}
+
+// Permissions are the rules that a user of an access control list needs, on the keys
+// of its topics and hapax:*. INFO and CONFIG GET are for the start-up check only.
+const Permissions = "+@stream +@scripting +@connection +@transaction +get +set +setrange +mget +del +exists +hget +hgetall +hset +hdel " +
+	"+zadd +zrem +zscore +zrangebyscore +time +info +config|get +cluster|slots +cluster|shards +cluster|nodes +command"
+
+// permission adds to a refusal what would have been needed.
+func permission(c Config, err error) error {
+	if !redis.HasErrorPrefix(err, "NOPERM") {
+		return err
+	}
+	return fmt.Errorf("%w: user %q needs the rules %s (redis.Permissions) on the keys of its topics and on hapax:*", err, c.Username, Permissions)
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
 	"github.com/hapax-go/hapax/dedup"
-	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
 // unit is what commits together, or not at all: marks, outputs and the
@@ -29,7 +28,8 @@ type entry struct{ id, lane string }
 type mark struct {
 	id    dedup.ID
 	tag   marks.Tag
-	token uint64 // of a pessimistic claim
+	token uint64 // of the lease, where there is one
+	spare uint64 // the token to take a lease with
 }
 
 // pack appends the mark as scripts have it.
@@ -211,46 +211,4 @@ func outcome(result any) error {
 		return errors.New("publish to stream " + result)
 	}
 	return fmt.Errorf("the script answered %v", result)
-}
-
-// publishAhead, in a cluster, publishes the outputs that live on another node than
-// the input: no script reaches both. Their IDs are derived (I7), so what is
-// published again after a crash is seen to be a copy. The units whose outputs did
-// not get through are finished; the rest is returned.
-func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*unit) {
-	var ahead []encoded
-	var with []*unit
-	for _, u := range units {
-		var here []encoded
-		before := len(ahead)
-		for _, output := range u.outputs {
-			if hashTag(output.topic) == hashTag(m.consumer.topic) {
-				here = append(here, output)
-			} else {
-				ahead = append(ahead, output)
-			}
-		}
-		if u.outputs = here; len(ahead) > before {
-			with = append(with, u)
-		} else {
-			rest = append(rest, u)
-		}
-	}
-	if len(with) == 0 {
-		return rest
-	}
-	err := failpoint.Hit(failpoint.BeforePublish)
-	if err == nil {
-		err = m.consumer.broker.append(ctx, ahead)
-	}
-	if err == nil {
-		err = failpoint.Hit(failpoint.AfterPublish)
-	}
-	if err == nil {
-		return units
-	}
-	for _, u := range with {
-		u.done(fmt.Errorf("publish outputs: %w", err))
-	}
-	return rest
 }

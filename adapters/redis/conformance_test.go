@@ -23,8 +23,8 @@ import (
 
 func TestMain(m *testing.M) {
 	// Tests here wait more than they compute.
-	if flag.Parse(); runtime.GOMAXPROCS(0) < 6 {
-		_ = flag.Set("test.parallel", "6")
+	if flag.Parse(); runtime.GOMAXPROCS(0) < 12 {
+		_ = flag.Set("test.parallel", "12")
 	}
 	fault.ChildMain(map[string]func(context.Context, []string) int{"worker": worker})
 	goleak.VerifyTestMain(m,

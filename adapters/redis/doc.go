@@ -28,13 +28,30 @@
 //
 // # What is atomic
 //
-//   - Single: the commit. What a crash of the server forgets is what its
-//     append-only file had not written.
+//   - Single: the commit, whole: ownership, mark, outputs, acknowledgement. What a
+//     crash of the server forgets is what its append-only file had not written.
 //   - Sentinel: the same on the master. Replication is asynchronous: a fail-over
-//     forgets the last commits as wholes, marks with outputs, and those messages
-//     come again. min-replicas-to-write bounds how many.
-//   - Cluster: mark and acknowledgement, and outputs to streams with the input's
-//     hash tag. Other outputs are published before, under derived IDs (I7).
+//     forgets the last publishes and the last commits, each as a whole. So every
+//     message that survived has its effects once: a forgotten commit's mark, outputs
+//     and acknowledgement are gone together, and the message comes again. A message
+//     that was forgotten is lost, although Publish had returned;
+//     min-replicas-to-write bounds how many. Writes stand still for as long as the
+//     sentinels take to agree, and are tried again by themselves but for Publish,
+//     which returns the error.
+//   - Cluster: the same, for outputs to streams with the input's hash tag, such as
+//     "{shop}.orders" and "{shop}.shipments". Outputs to other streams live on other
+//     nodes. They are published before the step that marks and acknowledges, under
+//     a lease that keeps copies and members that were taken over from publishing. A
+//     worker that dies between the two has published, and its heir does so again,
+//     under the same derived IDs (I7): the next consumer's marks absorb that. Dead
+//     letters, whose streams lie elsewhere too, can be there twice after such a death.
+//
+// # Connections
+//
+// ParseURL reads connection strings. TLS works in all modes, and a user of an access
+// control list needs the rules of Permissions.
+//
+// # Trimming
 //
 // Streams grow until Config.MaxLength or MaxAge trims what every group has
 // acknowledged. An entry that somebody else removed before it was acknowledged is

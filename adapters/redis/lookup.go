@@ -2,7 +2,10 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
 	"github.com/hapax-go/hapax/dedup"
@@ -80,6 +83,9 @@ func (m *membership) lookup(set marks.Set, queries []*query) error {
 	}
 	keys := []string{c.keys.members, set.Key, c.leases}
 	results, err := claimScript.Run(ctx, c.broker.client, keys, args...).Int64Slice()
+	if errors.Is(err, redis.Nil) {
+		return dedup.ErrLeaseLost
+	}
 	if err != nil {
 		return fmt.Errorf("look up marks on redis: %w", err)
 	}

@@ -64,7 +64,7 @@ func (c *consumer) join(ctx context.Context) (*membership, error) {
 	m.queries.run, m.queries.limit = m.answer, lookupBatch
 	err := c.broker.insist(ctx, func() error { _, err := m.beat(ctx, true, nil); return err })
 	if err != nil {
-		return nil, fmt.Errorf("join group %q: %w", c.subscription.Group, err)
+		return nil, fmt.Errorf("join group %q: %w", c.subscription.Group, permission(c.broker.config, err))
 	}
 	m.ctx, m.cancel = context.WithCancelCause(c.values)
 	return m, nil

@@ -40,7 +40,7 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 		return err
 	}
 	if err := p.broker.publish(entries); err != nil {
-		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, err)
+		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, permission(p.broker.config, err))
 	}
 	return failpoint.Hit(failpoint.AfterPublish)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
 	"github.com/ThreeDotsLabs/watermill/message"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -37,6 +38,10 @@ type scenario struct {
 	failpoints func(n int) string
 	mild       bool // the faults need not cause redeliveries
 	unordered  bool
+	// in and out are the streams; default: new names.
+	in, out string
+	// absorbing reads the outputs as the next consumer would, who passes over copies.
+	absorbing bool
 }
 
 func (s scenario) run(t *testing.T) fault.Report {
@@ -55,7 +60,10 @@ func (s scenario) run(t *testing.T) fault.Report {
 	broker, err := openUntil(t.Context(), config)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, broker.Close()) }()
-	in, out := newTopic(t), newTopic(t)
+	in, out := s.in, s.out
+	if in == "" {
+		in, out = newTopic(t), newTopic(t)
+	}
 	require.NoError(t, client.XGroupCreateMkStream(t.Context(), in, faultGroup, "0").Err())
 
 	var sent fault.Sent
@@ -105,7 +113,7 @@ func (s scenario) run(t *testing.T) fault.Report {
 	}
 	var earlier []fault.Effect
 	require.Eventually(t, func() bool { // the server may be coming back
-		earlier, err = outputs(ctx, client, out)
+		earlier, err = outputs(ctx, client, out, s.absorbing)
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond)
 	left, err := fault.Drain(ctx, func(ctx context.Context) (map[string]int64, error) {
@@ -122,7 +130,7 @@ func (s scenario) run(t *testing.T) fault.Report {
 		Expected: sent.Expected(), Earlier: earlier, Left: left, Counts: fleet.Counts(), Deliveries: deliveries,
 		MayNotRedeliver: s.mild, Unordered: s.unordered,
 	}
-	observation.Effects, err = outputs(ctx, client, out)
+	observation.Effects, err = outputs(ctx, client, out, s.absorbing)
 	require.NoError(t, err)
 	report := fault.Check(observation)
 	t.Logf("%d events, %d effects, %d deliveries, %d redeliveries, %d kills; duplicates %d, lost %d",
@@ -131,18 +139,28 @@ func (s scenario) run(t *testing.T) fault.Report {
 }
 
 // outputs reads a stream without the adapter.
-func outputs(ctx context.Context, client goredis.UniversalClient, topic string) ([]fault.Effect, error) {
+func outputs(ctx context.Context, client goredis.UniversalClient, topic string, absorbing bool) ([]fault.Effect, error) {
 	entries, err := client.XRange(ctx, topic, "-", "+").Result()
 	if err != nil {
 		return nil, err
 	}
-	effects := make([]fault.Effect, len(entries))
+	var effects []fault.Effect
+	seen := map[string]bool{}
 	for i, entry := range entries {
-		var event fault.Event
-		if err := json.Unmarshal([]byte(entry.Values["payload"].(string)), &event); err != nil {
+		msg, err := redisstream.DefaultMarshallerUnmarshaller{}.Unmarshal(entry.Values)
+		if err != nil {
 			return nil, err
 		}
-		effects[i] = fault.Effect{ID: event.ID, Key: event.Key, Seq: event.Seq, Position: int64(i)}
+		id := msg.Metadata.Get(dedup.MetaEventID)
+		if absorbing && seen[id] {
+			continue
+		}
+		seen[id] = true
+		var event fault.Event
+		if err := json.Unmarshal(msg.Payload, &event); err != nil {
+			return nil, err
+		}
+		effects = append(effects, fault.Effect{ID: event.ID, Key: event.Key, Seq: event.Seq, Position: int64(i)})
 	}
 	return effects, nil
 }

@@ -2,10 +2,12 @@ package redis_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,11 +20,23 @@ import (
 // server is a Redis of a test's own, which it may stop, and configure as it likes.
 type server struct {
 	address string
+	tls     *tls.Config
 	args    []string
 	process *exec.Cmd
 }
 
-func startServer(t *testing.T, args ...string) *server {
+func startServer(t *testing.T, args ...string) *server { return startTLSServer(t, nil, args...) }
+
+// startTLSServer starts a server that speaks nothing but TLS, unless that is nil.
+func startTLSServer(t *testing.T, encryption *tls.Config, args ...string) *server {
+	t.Helper()
+	s := newServer(t, encryption, args...)
+	s.start(t)
+	t.Cleanup(func() { s.stop(t, os.Kill) })
+	return s
+}
+
+func newServer(t *testing.T, encryption *tls.Config, args ...string) *server {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -36,10 +50,11 @@ func startServer(t *testing.T, args ...string) *server {
 	address := listener.Addr().String()
 	_, port, _ := net.SplitHostPort(address)
 	require.NoError(t, listener.Close())
-	s := &server{address: address, args: append([]string{program, "--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--daemonize", "no"}, args...)}
-	s.start(t)
-	t.Cleanup(func() { s.stop(t, os.Kill) })
-	return s
+	ports := []string{"--port", port}
+	if encryption != nil {
+		ports = []string{"--port", "0", "--tls-port", port}
+	}
+	return &server{address: address, tls: encryption, args: slices.Concat([]string{program, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--daemonize", "no"}, ports, args)}
 }
 
 func (s *server) url() string { return "redis://" + s.address }
@@ -48,11 +63,11 @@ func (s *server) start(t *testing.T) {
 	t.Helper()
 	s.process = exec.Command(s.args[0], s.args[1:]...)
 	require.NoError(t, s.process.Start())
-	client := goredis.NewClient(&goredis.Options{Addr: s.address, MaxRetries: -1})
+	client := goredis.NewClient(&goredis.Options{Addr: s.address, TLSConfig: s.tls, MaxRetries: -1})
 	defer client.Close()
 	require.Eventually(t, func() bool {
 		err := client.Ping(context.Background()).Err()
-		return err == nil || goredis.HasErrorPrefix(err, "NOAUTH")
+		return err == nil || goredis.HasErrorPrefix(err, "NOAUTH") || goredis.HasErrorPrefix(err, "NOPERM")
 	}, 20*time.Second, 10*time.Millisecond, "no answer from %s", fmt.Sprint(s.args))
 }
 

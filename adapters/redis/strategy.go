@@ -63,7 +63,7 @@ func (s *strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Clai
 		if d == nil || d.member != first.member {
 			return nil, foreign("claim", event)
 		}
-		look := lookup{event: event, mark: mark{id: event.ID, tag: marks.NewTag(event.Digest)}}
+		look := lookup{event: event, mark: mark{id: event.ID, tag: marks.NewTag(event.Digest), spare: d.token}}
 		if s.options.Claim == dedup.Pessimistic {
 			// The delivery's own: the retry of a claim whose answer was lost finds its
 			// own lease, which stands as long as this consumer does.
@@ -73,6 +73,7 @@ func (s *strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Clai
 		q.lookups = append(q.lookups, look)
 	}
 	if err := first.member.ask(ctx, q); err != nil {
+		first.fence(err)
 		return nil, err
 	}
 	c := &claim{strategy: s, member: first.member, unit: unit{set: q.set}}
@@ -154,14 +155,17 @@ func (c *claim) Commit(_ context.Context, outputs []dedup.Output) error {
 	return failpoint.Hit(failpoint.AfterMark)
 }
 
-// Release implements dedup.Claim. An optimistic claim holds nothing.
+// Release implements dedup.Claim. An optimistic claim holds nothing, unless its commit
+// had to take leases.
 func (c *claim) Release(ctx context.Context) {
-	if c.strategy.options.Claim != dedup.Pessimistic {
-		return
-	}
 	args := make([]any, 0, 2*len(c.unit.marks))
 	for _, mark := range c.unit.marks {
-		args = append(args, mark.id[:], binary.BigEndian.AppendUint64(nil, mark.token))
+		if mark.token != 0 {
+			args = append(args, mark.id[:], binary.BigEndian.AppendUint64(nil, mark.token))
+		}
+	}
+	if len(args) == 0 {
+		return
 	}
 	keys := []string{c.member.consumer.leases}
 	if err := releaseScript.Run(ctx, c.strategy.broker.client, keys, args...).Err(); err != nil {

@@ -65,7 +65,7 @@ func (b *Broker) createGroup(ctx context.Context, topic, group string) error {
 	}
 	err := b.insist(ctx, func() error { return b.client.XGroupCreateMkStream(ctx, topic, group, "0").Err() })
 	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
-		return fmt.Errorf("create group %q of stream %q: %w", group, topic, err)
+		return fmt.Errorf("create group %q of stream %q: %w", group, topic, permission(b.config, err))
 	}
 	return nil
 }

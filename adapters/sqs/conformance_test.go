@@ -1,7 +1,7 @@
 package sqs_test
 
 import (
-	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -16,12 +16,11 @@ import (
 	"github.com/hapax-go/hapax/adapters/adaptertest"
 	"github.com/hapax-go/hapax/adapters/sqs"
 	"github.com/hapax-go/hapax/dedup"
-	"github.com/hapax-go/hapax/internal/fault"
 	"github.com/hapax-go/hapax/internal/servers"
 )
 
 func TestMain(m *testing.M) {
-	fault.ChildMain(map[string]func(context.Context, []string) int{roleStage: runStage})
+	_ = flag.Set("test.parallel", "6") // tests mostly wait
 	goleak.VerifyTestMain(m)
 }
 

@@ -84,7 +84,8 @@ func (d *delivery) Acked() {
 }
 
 // Nacked implements flow.Delivery: the message is handed out again from memory, and
-// stays hidden from others, so that its group stays locked.
+// stays hidden from others, so that its group stays locked. A standard queue, which has
+// no groups, takes back what is to wait for long, instead of it filling the window.
 func (d *delivery) Nacked() (time.Duration, bool) {
 	d.cancel(nil)
 	c := d.consumer
@@ -101,6 +102,10 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 		after = max(c.subscription.RedeliveryDelay, 0)
 	}
 	d.RetryAfter(0)
+	if !c.queue.fifo && after > c.broker.config.VisibilityTimeout {
+		d.giveBack(after)
+		return 0, false
+	}
 	d.retryAt = time.Now().Add(after)
 	d.attempts++
 	return after, true

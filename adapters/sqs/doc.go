@@ -47,23 +47,29 @@
 // that SQS allows; then the handler's context ends with a clear cause. A message
 // whose heartbeat is refused is not ours any more: its context ends, and it is not
 // handed out again. Redelivery after a nack is from memory, so a FIFO group stays
-// locked and in order.
+// locked and in order. A standard queue takes back a message that is to wait for
+// longer than its visibility timeout; its attempts are counted by SQS from then on.
 //
 // In a FIFO queue a message has its turn when the one before it in its group is
 // deleted, not merely acked; groups do not wait for each other. When a message will
 // come again, those received behind it are given back as well. A standard queue
 // keeps no order; equal keys do not run at the same time within one consumer.
 //
-// Sends, deletes and returns of concurrent callers share requests of ten. Entries
-// that fail are tried again by themselves, with growing pauses. A receive that met a
-// network error is repeated under the same attempt ID, so that a FIFO queue answers
-// with the same messages instead of hiding them from everybody.
+// Sends, deletes and returns of concurrent callers share requests of ten; those that
+// are not full wait two milliseconds for more. Entries that fail are tried again by
+// themselves, with growing pauses. A receive that met a network error is repeated under
+// the same attempt ID, so that a FIFO queue answers with the same messages instead of
+// hiding them from everybody.
 //
 // # Taking effect once
 //
 // SQS has no transactions, so the strategies dedup-id (FIFO) and consumer (standard)
 // are a ledger's: outputs are sent, then the mark is written, then the message is
 // deleted. FIFO's own deduplication spares work for five minutes; the ledger decides
-// for as long as its window lasts. Subscribe warns when the queue keeps messages
-// longer than that, and refuses a redrive policy that gives up after one receive.
+// for as long as its window lasts.
+//
+// Checks looks at the queues before a service starts: that there are any, that their
+// redrive policies do not give messages up after one receive, that they do not keep
+// messages longer than marks last. Subscribe does so for a queue that nobody asked
+// about, refuses the worst and warns of the rest.
 package sqs

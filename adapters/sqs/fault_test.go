@@ -28,8 +28,15 @@ type middleware struct {
 	http.RoundTripper
 	// fail says whether an entry of a batch fails, and how; nil: none does.
 	fail func(operation string, entry map[string]any) *failure
+	// lose says whether an entry is lost: it is answered as done, and is not.
+	lose func(operation string, entry map[string]any) bool
 	// change changes an entry that passes; nil: nothing.
 	change func(operation string, entry map[string]any)
+	// answer answers a request in the server's place; nil, or a nil answer: it does
+	// not.
+	answer func(operation string) *http.Response
+	// cut says whether the answer to a request is lost.
+	cut func(operation string) bool
 }
 
 type failure struct {
@@ -48,15 +55,27 @@ func newMiddleware(t *testing.T) *middleware {
 // Do implements aws.HTTPClient.
 func (m *middleware) Do(request *http.Request) (*http.Response, error) {
 	_, operation, _ := strings.Cut(request.Header.Get("X-Amz-Target"), ".")
+	if m.answer != nil {
+		if response := m.answer(operation); response != nil {
+			response.Request = request
+			return response, nil
+		}
+	}
 	if !strings.HasSuffix(operation, "Batch") {
-		return m.RoundTrip(request)
+		response, err := m.RoundTrip(request)
+		if err == nil && m.cut != nil && m.cut(operation) {
+			_, _ = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+			return nil, io.ErrUnexpectedEOF
+		}
+		return response, err
 	}
 	var input map[string]any
 	if err := json.NewDecoder(request.Body).Decode(&input); err != nil {
 		return nil, err
 	}
 	var passed []any
-	failed := []*failure{}
+	failed, lost := []*failure{}, []any{}
 	for _, entry := range input["Entries"].([]any) {
 		entry := entry.(map[string]any)
 		if m.fail != nil {
@@ -65,6 +84,10 @@ func (m *middleware) Do(request *http.Request) (*http.Response, error) {
 				failed = append(failed, f)
 				continue
 			}
+		}
+		if m.lose != nil && m.lose(operation, entry) {
+			lost = append(lost, map[string]any{"Id": entry["Id"]})
+			continue
 		}
 		if m.change != nil {
 			m.change(operation, entry)
@@ -92,7 +115,7 @@ func (m *middleware) Do(request *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	output["Failed"] = failed
+	output["Failed"], output["Successful"] = failed, append(output["Successful"].([]any), lost...)
 	body, err := json.Marshal(output)
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return response, err
@@ -198,33 +221,6 @@ func TestRefusedEntry(t *testing.T) {
 	require.ErrorContains(t, err, "1 of 10 messages were not sent")
 	require.ErrorContains(t, err, "no such characters")
 	collect(t, broker, topic, 9)
-}
-
-// A FIFO queue drops copies for five minutes. Afterwards it does not: as it is here,
-// where the second copies have other deduplication IDs.
-func TestFIFOWindow(t *testing.T) {
-	t.Parallel()
-	config, faults := local(t), newMiddleware(t)
-	config.FIFO, config.HTTPClient = true, faults
-	broker, topic := open(t, config), newTopic()
-	publish := func() { require.NoError(t, broker.Publisher().Publish(topic, events(20)...)) }
-	publish()
-	publish()
-	collect(t, broker, topic, 20)
-
-	faults.change = func(operation string, entry map[string]any) {
-		if operation == "SendMessageBatch" {
-			entry["MessageDeduplicationId"] = fmt.Sprint(entry["MessageDeduplicationId"], "-after-the-window")
-		}
-	}
-	publish()
-	byKey := collect(t, broker, topic, 20)
-	for key, ids := range byKey {
-		for _, id := range ids {
-			// The event ID is the same: the ledger decides.
-			require.Regexp(t, `^event-\d+$`, id, key)
-		}
-	}
 }
 
 // raw is the SDK by itself.

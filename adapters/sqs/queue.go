@@ -62,12 +62,12 @@ func (b *Broker) newQueue(topic string) (*queue, error) {
 		return nil, err
 	}
 	q := &queue{broker: b, topic: topic, name: name, fifo: strings.HasSuffix(name, fifoSuffix), maxMessage: maxMessage, batchBytes: maxMessage}
-	q.sends = batcher[*sending]{run: q.send, parallel: b.config.Workers, weigh: func(s *sending) int { return s.size }, capacity: q.batchBytes}
+	q.sends = batcher[*sending]{run: q.send, linger: linger, parallel: b.config.Workers, weigh: func(s *sending) int { return s.size }, capacity: q.batchBytes}
 	if q.fifo {
 		q.sends.exclusive = func(s *sending) string { return s.group }
 	}
-	q.deletes = batcher[*delivery]{run: q.delete, parallel: b.config.Workers}
-	q.returns = batcher[*delivery]{run: q.giveBack, parallel: b.config.Workers}
+	q.deletes = batcher[*delivery]{run: q.delete, linger: linger, parallel: b.config.Workers}
+	q.returns = batcher[*delivery]{run: q.giveBack, linger: linger, parallel: b.config.Workers}
 	return q, nil
 }
 

@@ -168,6 +168,7 @@ func TestConfigurationErrors(t *testing.T) {
 
 // Nobody listens there, and what is said of it gives no secret away.
 func TestServiceIsDown(t *testing.T) {
+	t.Parallel()
 	_, err := sqs.Open(t.Context(), sqs.Config{
 		Endpoint: "http://127.0.0.1:1", Credentials: credentials.NewStaticCredentialsProvider("AKIDKEY", "hush-hush", "token"),
 	})

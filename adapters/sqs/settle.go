@@ -16,13 +16,6 @@ import (
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
-// Metadata of dead letters.
-const (
-	metaDeadReason = "hapax_dead_reason"
-	metaDeadTopic  = "hapax_dead_topic"
-	metaAttempts   = "hapax_dead_attempts"
-)
-
 // remove deletes the message, together with others; its group goes on afterwards.
 // Killed between the handler's Ack and the delete: the message comes again, as it
 // must, and the ledger knows it.
@@ -73,7 +66,8 @@ func (d *delivery) bury(attempts int) {
 		logger := c.broker.config.Logger.With("position", d.Position, "reason", reason)
 		letter, _ := decode(&d.raw)
 		maps.Copy(letter.Metadata, message.Metadata{
-			metaDeadReason: reason, metaDeadTopic: c.queue.topic, metaAttempts: strconv.Itoa(attempts),
+			dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.queue.topic, dedup.MetaDeadAttempts: strconv.Itoa(attempts),
+			dedup.MetaDeadPosition: d.Position,
 		})
 		c.ending.Add(1)
 		// Not through Publisher: the broker may be closing, and waits for this.

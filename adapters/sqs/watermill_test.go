@@ -20,6 +20,7 @@ import (
 )
 
 func TestWatermill(t *testing.T) {
+	t.Parallel()
 	config := local(t)
 	config.Workers = 1 // the suite opens fifty subscribers at a time
 	config.VisibilityTimeout = 30 * time.Second
@@ -60,6 +61,13 @@ func receive(t *testing.T, messages <-chan *message.Message) *message.Message {
 		require.FailNow(t, "no message came")
 		return nil
 	}
+}
+
+func receiveID(t *testing.T, messages <-chan *message.Message) string {
+	t.Helper()
+	msg := receive(t, messages)
+	msg.Ack()
+	return msg.UUID
 }
 
 // The official adapter reads what Hapax sends, and Hapax what the official one does.

@@ -46,12 +46,14 @@ func TestDeadLetters(t *testing.T) {
 			return letters
 		}
 		require.Eventually(t, func() bool { return len(list()) == 3 }, 30*time.Second, 100*time.Millisecond)
-		require.Len(t, list(), 3, "looking took some away")
-		require.Len(t, list("--limit", "2"), 2)
-		require.Len(t, list("--reason", "permanent"), 3)
-		require.Empty(t, list("--reason", "conflict"))
-		require.Equal(t, topic, list()[0].Topic)
-		require.Contains(t, list()[0].Error, "no such item")
+		letters := list("--reason", "permanent")
+		require.Len(t, letters, 3, "looking took some away")
+		require.Equal(t, topic, letters[0].Topic)
+		require.Contains(t, letters[0].Error, "no such item")
+		if !strings.HasPrefix(broker, "sqs") { // where each look waits a second
+			require.Len(t, list("--limit", "2"), 2)
+			require.Empty(t, list("--reason", "conflict"))
+		}
 
 		text, err := run(t, "dlq", "show", topic+".dead", "two", "-f", file)
 		require.NoError(t, err, text)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +25,9 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/servers"
+	"github.com/hapax-go/hapax/outbox/schema"
+	"github.com/hapax-go/hapax/outbox/sqldb"
+	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
 )
 
 // doctor runs hapax doctor --json on a config.
@@ -209,17 +211,60 @@ func TestDoctorOnSQS(t *testing.T) {
 }
 
 func TestDoctorOnSQL(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "shop.db")
-	db, err := sql.Open("sqlite", path)
-	require.NoError(t, err)
-	defer db.Close()
-	_, err = db.ExecContext(t.Context(), `CREATE TABLE hapax_inbox (id BLOB, digest BLOB)`)
-	require.NoError(t, err)
-	yaml := fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\n", filepath.Join(t.TempDir(), "hapax.db"))
-	found, err := doctor(t, yaml+fmt.Sprintf("sql: {dsn: %q}\n", "file:"+path+"?synchronous=off"), "orders")
-	requireUnsafe(t, found, err, "sql-index", "sql-durability")
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		yaml := fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\nsql: {dsn: %q}\n", filepath.Join(t.TempDir(), "hapax.db"), dsn)
+		found, err := doctor(t, yaml, "orders")
+		require.NoError(t, err)
+		require.Equal(t, "not current; migrated at the next start", found["sql-schema"].Found)
+		found, err = doctor(t, strings.TrimSuffix(yaml, "}\n")+", migrate: check}\n", "orders")
+		requireUnsafe(t, found, err, "sql-schema")
 
-	found, err = doctor(t, yaml+"dedup: {window: 10s, lease: 30s}\n", "orders")
+		db := sqldbtest.Open(t, dsn, sqldb.Options{})
+		tables, err := schema.New(db, dialect, schema.Names{}.WithDefaults())
+		require.NoError(t, err)
+		_, err = tables.Up(t.Context())
+		require.NoError(t, err)
+		found, err = doctor(t, yaml, "orders")
+		require.NoError(t, err)
+		for _, check := range []string{"sql-connection", "sql-schema", "sql-index", "sql-durability"} {
+			require.Equal(t, "ok", found[check].Status, "%+v", found[check])
+		}
+		exec := func(statement string, args ...any) {
+			_, err := db.ExecContext(t.Context(), statement, args...)
+			require.NoError(t, err)
+		}
+		switch dialect {
+		case sqldb.Postgres:
+			require.Equal(t, "ok", found["sql-clock"].Status)
+			exec(`ALTER TABLE hapax_inbox DROP CONSTRAINT hapax_inbox_pkey`)
+			var name string
+			require.NoError(t, db.QueryRowContext(t.Context(), `SELECT current_database()`).Scan(&name))
+			exec(`ALTER DATABASE ` + name + ` SET synchronous_commit = off`)
+			found, err = doctor(t, yaml, "orders")
+			requireUnsafe(t, found, err, "sql-index", "sql-durability")
+		case sqldb.MySQL:
+			require.Equal(t, "ok", found["sql-clock"].Status)
+			exec(`DROP TABLE hapax_inbox`)
+			exec(`CREATE TABLE hapax_inbox (id BINARY(16)) ENGINE = MyISAM`)
+			found, err = doctor(t, yaml, "orders")
+			requireUnsafe(t, found, err, "sql-index", "sql-engine")
+			// The service sets the isolation of its own connections; those of a ledger
+			// have the server's, or the DSN's.
+			dirty := dsn + "&tx_isolation=%27READ-UNCOMMITTED%27"
+			found, err = doctor(t, fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\ndedup: {strategy: consumer, ledger: {dsn: %q}}\n", filepath.Join(t.TempDir(), "hapax.db"), dirty), "orders")
+			requireUnsafe(t, found, err, "sql-isolation")
+		default:
+			exec(`DROP TABLE hapax_inbox`)
+			exec(`CREATE TABLE hapax_inbox (id BLOB)`)
+			found, err = doctor(t, strings.Replace(yaml, dsn, dsn+"?synchronous=off", 1), "orders")
+			requireUnsafe(t, found, err, "sql-index", "sql-durability")
+		}
+	})
+}
+
+func TestDoctorOnTheConfig(t *testing.T) {
+	yaml := fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\n", filepath.Join(t.TempDir(), "hapax.db"))
+	found, err := doctor(t, yaml+"dedup: {window: 10s, lease: 30s}\n", "orders")
 	requireUnsafe(t, found, err, "dedup-window")
 	found, err = doctor(t, yaml+"dedup: {strategy: none}\n", "orders")
 	require.NoError(t, err)

@@ -46,8 +46,12 @@ func TestEveryExampleRuns(t *testing.T) {
 			t.Run(line, func(t *testing.T) {
 				folder := t.TempDir()
 				source := prepared
-				if strings.Contains(line, "hapax outbox") || strings.Contains(line, "hapax relay") {
+				switch words := strings.Fields(line); {
+				case slices.ContainsFunc([]string{"outbox", "relay", "migrate"}, func(name string) bool { return slices.Contains(words, name) }):
 					source = withOutbox
+				case slices.Contains(words, "duplicates"): // it asks a running service, where hapax.yaml says
+					file := writeConfig(t, fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\n", filepath.Join(t.TempDir(), "hapax.db")))
+					serve(t, file, "orders", func(context.Context, map[string]any) error { return nil })
 				}
 				require.NoError(t, os.CopyFS(folder, os.DirFS(source)))
 				for name, flags := range smaller {
@@ -182,7 +186,8 @@ func prepareFolder(t *testing.T) string {
 // outbox.
 func prepareOutbox(t *testing.T) string {
 	folder := t.TempDir()
-	settings := "service: fulfilment\nsql: {dsn: \"file:shop.db\"}\nadmin: {address: \"127.0.0.1:0\"}\n"
+	settings := "service: fulfilment\nsql: {dsn: \"${DATABASE_URL:-file:shop.db}\"}\nadmin: {address: \"127.0.0.1:0\"}\n"
+	require.NoError(t, os.MkdirAll(filepath.Join(folder, "db", "migrations"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(folder, config.FileName), []byte(settings), 0o600))
 	db, dialect, err := sqldb.Open(t.Context(), filepath.Join(folder, "shop.db"))
 	require.NoError(t, err)

@@ -41,7 +41,7 @@ does to a plain consumer, and what Hapax does about it.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	command.AddCommand(newCommand(), demo.Command(), bench.Command(), rulesCommand(), configCommand(), doctorCommand(), dlqCommand(), publishCommand(), tailCommand(), duplicatesCommand(), relayCommand(), outboxCommand(), migrateCommand())
+	command.AddCommand(newCommand(), demo.Command(), bench.Command(), rulesCommand(), configCommand(), doctorCommand(), dlqCommand(), publishCommand(), tailCommand(), duplicatesCommand(), auditCommand(), relayCommand(), outboxCommand(), migrateCommand())
 	return withConventions(command)
 }
 

@@ -39,7 +39,7 @@ type Inbox struct {
 	// transaction each. PostgreSQL slows down beyond 64. Default 64.
 	GroupSize int `yaml:"group_size" min:"1" max:"1000"`
 	// Connections is how many shared transactions run side by side. SQLite has one
-	// writer. Default 3.
+	// writer. Default 4.
 	Connections int `yaml:"connections" min:"1" max:"64"`
 }
 

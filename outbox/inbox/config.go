@@ -12,17 +12,18 @@ type Config struct {
 	// more than 64.
 	MaxUnits int
 	// MaxAge is the time after which a group takes no more units, so that those
-	// already in it need not wait. Also, when the last turn took longer than
-	// this, the next one begins with a commit of what came before. Default 10ms.
+	// already in it need not wait. Also, in a Group, when the last turn took longer
+	// than this, the next one begins with a commit of what came before. Default
+	// 10ms; 100ms in a Pool, where round trips and other sessions count in.
 	MaxAge time.Duration
 	// TurnTimeout is the time after which a handler's turn is taken away and its
 	// writes are undone. Default 15s.
 	TurnTimeout time.Duration
-	// Connections is how many groups run side by side on PostgreSQL and MySQL.
-	// Default 3.
+	// Connections is how many groups run side by side on PostgreSQL and MySQL: while
+	// one waits for the disk, others work. Default 4.
 	Connections int
 	// MaxAlone is how many handlers at most have a transaction of their own,
-	// because they are slow: their turns take longer than MaxAge. Default 16.
+	// because they are slow: their turns take more than 50ms on average. Default 16.
 	MaxAlone int
 	// Logger reports commits that failed. Default slog.Default().
 	Logger *slog.Logger
@@ -39,7 +40,7 @@ func (c Config) withDefaults() Config {
 		c.TurnTimeout = 15 * time.Second
 	}
 	if c.Connections <= 0 {
-		c.Connections = 3
+		c.Connections = 4
 	}
 	if c.MaxAlone <= 0 {
 		c.MaxAlone = 16

@@ -16,6 +16,22 @@
 // It must not commit the transaction or roll it back: the processing order does,
 // after the handler. Both are refused, and fail the handler's event.
 //
+// With [Open] on PostgreSQL, MySQL, MariaDB or SQLite this works beside any broker:
+// the table of processed events (event ID, type, handler, time, [SetResult]) can be
+// queried by people, and outputs are stored as rows of an [Outbox].
+//
+// # One processing order
+//
+//	Claim   look the event up in the marks; nothing is held
+//	handle  the first call of Tx waits for the turn; on PostgreSQL and MySQL the
+//	        mark is inserted before the turn is given, so that of two copies in two
+//	        processes only one ever writes anything
+//	Commit  outputs, result, COMMIT; then the broker is acknowledged
+//
+// SQLite has one writer and shares its transactions by a [Group], the others have
+// several and share theirs by a [Pool]. In either the handler has a plain *sql.Tx to
+// itself. How marks expire without a DELETE is told in generations.go.
+//
 // # The group
 //
 // A database with a single writer, as SQLite is, commits some thousand times a
@@ -52,6 +68,10 @@
 // short: do the slow work before. A turn is taken away after Config.TurnTimeout.
 // A process that is stopped (SIGSTOP) in the middle of a turn holds up the others
 // until it goes on or is killed; that costs time and no guarantee.
+//
+// All of this is SQLite's. On PostgreSQL and MySQL a turn holds up only those that
+// share its transaction, and handlers whose turns are slow get one of their own; one
+// that holds a shared transaction for Config.TurnTimeout loses it.
 //
 // Inside a turn, statements are not interrupted when their context ends, because
 // SQLite answers an interrupt by rolling back the whole transaction, the other

@@ -79,7 +79,7 @@ func TestTheBoundaryWithoutTheLock(t *testing.T) {
 func TestGenerationsTurnUnderCopies(t *testing.T) {
 	eachServer(t, func(r *rig) {
 		for _, level := range []string{"read-committed", "repeatable-read"} {
-			r.t.Run(level, func(t *testing.T) {
+			r.t.(*testing.T).Run(level, func(t *testing.T) {
 				const processes, workers = 3, 12
 				r := &rig{t, r.dialect, r.dsn, r.db}
 				for _, table := range []string{"effects", "hapax_outbox", "hapax_inbox"} {

@@ -9,13 +9,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/hapax-go/hapax/outbox/inbox"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t testing.TB, config inbox.Config) (*sql.DB, *inbox.Group) {
 	t.Helper()
@@ -31,7 +28,7 @@ func open(t testing.TB, config inbox.Config) (*sql.DB, *inbox.Group) {
 	return db, group
 }
 
-func effects(t testing.TB, db *sql.DB) []string {
+func written(t testing.TB, db *sql.DB) []string {
 	t.Helper()
 	rows, err := db.Query(`SELECT name FROM effects ORDER BY name`)
 	require.NoError(t, err)
@@ -101,7 +98,7 @@ func TestFailingUnitsLeaveTheirPeersAlone(t *testing.T) {
 	require.NoError(t, <-outcomes["c"])
 	require.ErrorIs(t, <-outcomes["bad"], errRefused)
 	require.ErrorContains(t, <-outcomes["panics"], "boom")
-	require.Equal(t, []string{"a", "b", "c"}, effects(t, db))
+	require.Equal(t, []string{"a", "b", "c"}, written(t, db))
 }
 
 func TestWaitingUnitsAreWithdrawnWithTheirContext(t *testing.T) {
@@ -123,7 +120,7 @@ func TestWaitingUnitsAreWithdrawnWithTheirContext(t *testing.T) {
 	require.NoError(t, free())
 	require.True(t, turn.Unused())
 	require.NoError(t, group.Do(t.Context(), func(context.Context, *sql.Tx) error { return nil }))
-	require.Empty(t, effects(t, db))
+	require.Empty(t, written(t, db))
 }
 
 func TestFailedCommitIsToldToEveryUnit(t *testing.T) {
@@ -149,9 +146,9 @@ func TestFailedCommitIsToldToEveryUnit(t *testing.T) {
 	require.ErrorIs(t, free(), inbox.ErrCommitUnknown)
 	require.ErrorIs(t, <-outcomes, inbox.ErrCommitUnknown)
 	require.ErrorIs(t, <-outcomes, inbox.ErrCommitUnknown)
-	require.Empty(t, effects(t, db))
+	require.Empty(t, written(t, db))
 	require.NoError(t, ready.Do(t.Context(), "next"))
-	require.Equal(t, []string{"next"}, effects(t, db))
+	require.Equal(t, []string{"next"}, written(t, db))
 }
 
 func TestTxNeedsAnInbox(t *testing.T) {
@@ -168,7 +165,7 @@ func TestClosedGroupRefuses(t *testing.T) {
 	require.ErrorIs(t, group.Do(t.Context(), func(context.Context, *sql.Tx) error { return nil }), inbox.ErrClosed)
 	_, err := group.NewTurn().Tx(t.Context())
 	require.ErrorIs(t, err, inbox.ErrClosed)
-	require.Equal(t, []string{"before"}, effects(t, db))
+	require.Equal(t, []string{"before"}, written(t, db))
 }
 
 // Two groups on one file stand for two processes: neither fails, nor starves.

@@ -76,10 +76,16 @@ type Pool struct {
 // fault, before its delivery goes back to the broker.
 const maxTries = 5
 
+// slowTurn is the average time above which a handler's turns are not shared.
+const slowTurn = 50 * time.Millisecond
+
 // connectTimeout bounds the wait for a connection.
 const connectTimeout = 15 * time.Second
 
 func newPool(db *sql.DB, marks *marks, outbox Outbox, config Config) *Pool {
+	if config.MaxAge <= 0 {
+		config.MaxAge = 100 * time.Millisecond
+	}
 	config = config.withDefaults()
 	// More subtransactions than its cache holds make PostgreSQL slow for everybody.
 	config.MaxUnits = min(config.MaxUnits, 64)
@@ -140,7 +146,7 @@ func (p *Pool) submit(units ...*unit) error {
 		return ErrClosed
 	}
 	for _, u := range units {
-		if u.turn != nil && u.turn.pace.slow(p.config.MaxAge) {
+		if u.turn != nil && u.turn.pace.slow(slowTurn) {
 			p.groups.Go(func() { p.single(u) })
 			continue
 		}

@@ -68,12 +68,12 @@ func TestDeadlocksAreNobodysFault(t *testing.T) {
 // while, and others commit beside it.
 func TestSlowHandlersHaveTheirOwn(t *testing.T) {
 	eachServer(t, func(r *rig) {
-		p := r.process(configured(func(c *inbox.Config) { c.Connections = 1; c.MaxAge = 5 * time.Millisecond }))
+		p := r.process(configured(func(c *inbox.Config) { c.Connections = 1 }))
 		slow, began, goOn := p.holding()
 		go func() { // it is known to be slow after a few
 			for range 20 {
 				<-began
-				time.Sleep(10 * time.Millisecond) // the time that it takes
+				time.Sleep(100 * time.Millisecond) // the time that it takes
 				goOn <- struct{}{}
 			}
 		}()
@@ -271,5 +271,28 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		r.exec(`DROP TABLE hapax_inbox`)
 		_, err := inbox.Open(r.t.Context(), inbox.Options{DB: r.db, Dialect: r.dialect, Table: sqldb.Table{Name: "hapax_inbox"}})
 		require.ErrorContains(r.t, err, "table hapax_inbox is missing, or made by another version: run `hapax migrate up`")
+	})
+}
+
+// Of two copies that commit at the same moment one is refused. A third is then a
+// duplicate, and not taken for one that is still worked on.
+func TestALostRaceIsOver(t *testing.T) {
+	eachServer(t, func(r *rig) {
+		holder, began, goOn := r.process().holding()
+		held, lost := make(chan error, 1), make(chan error, 1)
+		go func() { held <- holder.deliver("a", "payload") }()
+		<-began
+		claimed := make(chan struct{}, 1)
+		var outcomes []dedup.Outcome
+		other := r.process().handler(func(context.Context, string) error { claimed <- struct{}{}; return nil })
+		other.observe = func(outcome dedup.Outcome) { outcomes = append(outcomes, outcome) }
+		go func() { lost <- other.deliver("a", "payload") }()
+		<-claimed // it has looked, and found nothing
+		goOn <- struct{}{}
+		require.NoError(r.t, <-held)
+		require.NoError(r.t, <-lost)
+		require.NoError(r.t, other.deliver("a", "payload"))
+		require.Equal(r.t, []dedup.Outcome{dedup.LostRace, dedup.AlreadyProcessed}, outcomes)
+		r.exact(1)
 	})
 }

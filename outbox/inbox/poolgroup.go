@@ -40,6 +40,7 @@ func (g *poolGroup) run(units []*unit) {
 		g.left = append(g.left, g.pool.retry(units, err)...)
 		return
 	}
+	began := time.Now()
 	for _, u := range units {
 		switch refused := u.commit().refusal(); {
 		case refused != nil:
@@ -51,6 +52,9 @@ func (g *poolGroup) run(units []*unit) {
 			g.left = append(g.left, u)
 		case u.turn == nil:
 			g.members = append(g.members, u)
+		case len(g.members) > 0 && time.Since(began) > g.pool.config.MaxAge:
+			g.undo(u) // its mark goes to the next group, with it
+			g.left = append(g.left, u)
 		default:
 			g.turn(u)
 		}
@@ -211,14 +215,12 @@ func (g *poolGroup) commit() {
 	err := g.err
 	if err == nil && len(g.members) > 0 {
 		err = g.seal()
-	} else {
+	}
+	if err != nil || len(g.members) == 0 {
 		g.rollback()
 	}
-	if err != nil {
-		g.rollback()
-		if len(g.members) > 0 {
-			g.pool.config.Logger.Warn("group of events was not committed", "events", len(g.members), "error", err)
-		}
+	if err != nil && len(g.members) > 0 {
+		g.pool.config.Logger.Warn("group of events was not committed", "events", len(g.members), "error", err)
 	}
 	for _, u := range g.members {
 		if err != nil && u.turn == nil && !errors.Is(err, ErrCommitUnknown) && !g.alone {

@@ -22,7 +22,7 @@ import (
 
 // rig is a database with Hapax's tables and a table of effects.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	dialect sqldb.Dialect
 	dsn     string
 	db      *sql.DB
@@ -42,7 +42,7 @@ func eachServer(t *testing.T, test func(*rig)) {
 	}
 }
 
-func newRig(t *testing.T, dialect sqldb.Dialect, dsn string) *rig {
+func newRig(t testing.TB, dialect sqldb.Dialect, dsn string) *rig {
 	r := &rig{t: t, dialect: dialect, dsn: dsn, db: sqldbtest.Open(t, dsn, sqldb.Options{})}
 	tables, err := schema.New(r.db, dialect, schema.Names{})
 	require.NoError(t, err)
@@ -216,7 +216,7 @@ func (r *rig) effect(ctx context.Context, id string) error {
 	return err
 }
 
-func newRigOn(t *testing.T, dialect sqldb.Dialect) *rig {
+func newRigOn(t testing.TB, dialect sqldb.Dialect) *rig {
 	t.Helper()
 	return newRig(t, dialect, sqldbtest.New(t, dialect))
 }

@@ -114,6 +114,7 @@ func (c *claim) Context(ctx context.Context) context.Context {
 
 // Commit implements dedup.Claim.
 func (c *claim) Commit(ctx context.Context, outputs []dedup.Output) error {
+	defer c.leave() // after ErrLostRace nobody calls Release
 	if err := c.strategy.inbox.check(outputs); err != nil {
 		return err
 	}
@@ -125,7 +126,6 @@ func (c *claim) Commit(ctx context.Context, outputs []dedup.Output) error {
 	if err := c.strategy.inbox.runner.commit(ctx, c.turn, &c.commit); err != nil {
 		return err
 	}
-	c.leave()
 	if len(outputs) > 0 {
 		c.strategy.inbox.outbox.Stored()
 	}

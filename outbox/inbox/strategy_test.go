@@ -178,7 +178,7 @@ func TestOddEventIDs(t *testing.T) {
 func TestConcurrentCopies(t *testing.T) {
 	eachServer(t, func(r *rig) {
 		for _, level := range []string{"read-committed", "repeatable-read", "serializable"} {
-			r.t.Run(level, func(t *testing.T) {
+			r.t.(*testing.T).Run(level, func(t *testing.T) {
 				const events, processes, workers = 250, 4, 16
 				r := &rig{t, r.dialect, r.dsn, r.db}
 				r.exec(`DELETE FROM effects`)

@@ -22,9 +22,9 @@ func TestTurnCommitsWithItsStep(t *testing.T) {
 	again, err := inbox.Tx(ctx)
 	require.NoError(t, err)
 	require.Same(t, tx, again)
-	require.Empty(t, effects(t, db), "visible before the commit")
+	require.Empty(t, written(t, db), "visible before the commit")
 	require.NoError(t, turn.Commit(ctx, func(ctx context.Context, tx *sql.Tx) error { return insert(ctx, tx, "step") }))
-	require.Equal(t, []string{"handler", "step"}, effects(t, db))
+	require.Equal(t, []string{"handler", "step"}, written(t, db))
 	_, err = tx.ExecContext(ctx, `INSERT INTO effects (name) VALUES ('late')`)
 	require.Error(t, err)
 	_, err = inbox.Tx(ctx)
@@ -58,7 +58,7 @@ func TestTurnsShareACommitAndFailAlone(t *testing.T) {
 	})
 	require.NoError(t, free())
 	all.Wait()
-	require.Equal(t, []string{"a", "b"}, effects(t, db))
+	require.Equal(t, []string{"a", "b"}, written(t, db))
 }
 
 // Turns may leave their last step to a batch. If it fails for one of them, that one
@@ -103,17 +103,17 @@ func TestTurnsShareTheirLastStep(t *testing.T) {
 	outcomes := together("a", "b", "c")
 	require.Equal(t, map[string]error{"a": nil, "b": nil, "c": nil}, outcomes)
 	require.Equal(t, []int{3}, sizes)
-	require.Equal(t, []string{"a", "b", "c", "last a", "last b", "last c"}, effects(t, db))
+	require.Equal(t, []string{"a", "b", "c", "last a", "last b", "last c"}, written(t, db))
 	outcomes = together("d", "bad", "e")
 	require.ErrorIs(t, outcomes["bad"], errRefused)
 	require.ErrorIs(t, outcomes["d"], inbox.ErrUndone)
 	require.ErrorIs(t, outcomes["e"], inbox.ErrUndone)
-	require.Len(t, effects(t, db), 6)
+	require.Len(t, written(t, db), 6)
 	outcomes = together("d", "bad", "e")
 	require.ErrorIs(t, outcomes["bad"], errRefused)
 	require.NoError(t, outcomes["d"], "undone a second time")
 	require.NoError(t, outcomes["e"], "undone a second time")
-	require.Len(t, effects(t, db), 10)
+	require.Len(t, written(t, db), 10)
 }
 
 func TestHandlerMayNotEndTheTransaction(t *testing.T) {
@@ -144,7 +144,7 @@ func TestHandlerMayNotEndTheTransaction(t *testing.T) {
 			_ = end(tx)
 			require.ErrorIs(t, turn.Commit(ctx, func(context.Context, *sql.Tx) error { return nil }), inbox.ErrNotYours)
 			require.NoError(t, <-peer)
-			require.Equal(t, []string{"peer"}, effects(t, db))
+			require.Equal(t, []string{"peer"}, written(t, db))
 		})
 	}
 }
@@ -168,9 +168,9 @@ func TestNothingCommitsOutsideOfTheTransaction(t *testing.T) {
 				require.Error(t, insert(ctx, tx, "after"))
 			}
 			require.ErrorIs(t, turn.Commit(ctx, func(context.Context, *sql.Tx) error { return nil }), inbox.ErrRolledBack)
-			require.Empty(t, effects(t, db))
+			require.Empty(t, written(t, db))
 			require.NoError(t, group.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error { return insert(ctx, tx, "next") }))
-			require.Equal(t, []string{"next"}, effects(t, db))
+			require.Equal(t, []string{"next"}, written(t, db))
 		})
 	}
 }
@@ -188,7 +188,7 @@ func TestHandlersOwnSavepointAndConstraintErrorsAreItsOwnAffair(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, turn.Commit(ctx, func(context.Context, *sql.Tx) error { return nil }))
-	require.Equal(t, []string{"kept"}, effects(t, db))
+	require.Equal(t, []string{"kept"}, written(t, db))
 }
 
 func TestTurnHeldForTooLongIsTakenAway(t *testing.T) {
@@ -200,7 +200,7 @@ func TestTurnHeldForTooLongIsTakenAway(t *testing.T) {
 	require.NoError(t, group.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error { return insert(ctx, tx, "other") }))
 	require.Error(t, insert(t.Context(), tx, "late"))
 	require.ErrorIs(t, turn.Commit(t.Context(), func(context.Context, *sql.Tx) error { return nil }), inbox.ErrTurnTimeout)
-	require.Equal(t, []string{"other"}, effects(t, db))
+	require.Equal(t, []string{"other"}, written(t, db))
 }
 
 // A handler whose writes only COMMIT refuses does not take others with it twice.
@@ -265,5 +265,5 @@ func TestSlowTurnsAreNotPutOffForever(t *testing.T) {
 	}
 	cancel()
 	busy.Wait()
-	require.Equal(t, []string{"a", "b", "c"}, effects(t, db))
+	require.Equal(t, []string{"a", "b", "c"}, written(t, db))
 }

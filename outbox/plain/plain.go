@@ -36,7 +36,7 @@ func Publisher(db *sql.DB) (message.Publisher, error) {
 
 // Subscriber opens the official subscriber of a group. It looks for rows every 10
 // milliseconds, instead of once a second.
-func Subscriber(db *sql.DB, group string) (message.Subscriber, error) {
+func Subscriber(db *sql.DB, group string) (*watermillsql.Subscriber, error) {
 	subscriber, err := watermillsql.NewSubscriber(db, watermillsql.SubscriberConfig{
 		ConsumerGroup: group, SchemaAdapter: table(), OffsetsAdapter: watermillsql.DefaultPostgreSQLOffsetsAdapter{},
 		InitializeSchema: true, PollInterval: 10 * time.Millisecond,

@@ -67,7 +67,15 @@ func (t *Table) exec(ctx context.Context, query string, args ...any) (int, error
 
 // query calls each for every row.
 func (t *Table) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := t.db.QueryContext(ctx, t.dialect.Rebind(query), args...)
+	return t.queryOn(ctx, t.db, each, query, args...)
+}
+
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func (t *Table) queryOn(ctx context.Context, on queryer, each func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := on.QueryContext(ctx, t.dialect.Rebind(query), args...)
 	if err != nil {
 		return t.explain(err)
 	}
@@ -114,7 +122,7 @@ func (t *Table) waiting(ctx context.Context, shards []int, limit int, keys []str
 		}
 	}
 	query += " ORDER BY shard, id LIMIT ?"
-	err = t.query(ctx, func(rows *sql.Rows) error {
+	err = t.inOrder(ctx, func(rows *sql.Rows) error {
 		var c claimed
 		var err error
 		c.id, c.message, err = outbox.Decode(behind{rows, []any{&c.shard, &c.attempts, &c.topic, &c.key}})
@@ -129,6 +137,29 @@ func (t *Table) waiting(ctx context.Context, shards []int, limit int, keys []str
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
 	return batch, nil
+}
+
+// inOrder is a query whose plan must follow the index. PostgreSQL's statistics of
+// an outbox are those of an empty table until some time after a burst began, and
+// for a few rows it would rather read and sort them all: each time the whole
+// backlog, for one batch.
+func (t *Table) inOrder(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
+	if t.dialect != sqldb.Postgres {
+		return t.query(ctx, each, query, args...)
+	}
+	tx, err := t.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // it only reads
+	_, err = tx.ExecContext(ctx, "SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_bitmapscan', 'enable_seqscan', 'enable_sort']) AS s(name)")
+	if err != nil {
+		return err
+	}
+	if err := t.queryOn(ctx, tx, each, query, args...); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // behind scans the columns that stand before those of another reader.

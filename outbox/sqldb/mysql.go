@@ -25,6 +25,7 @@ func openMySQL(ctx context.Context, dsn string, options Options) (*sql.DB, error
 	config.ParseTime, config.Loc = true, time.UTC
 	// One round trip a statement instead of three: prepare, run, close.
 	config.InterpolateParams = true
+	config.Logger = &mysql.NopLogger{} // what it would write to standard error it returns too
 	if config.Timeout == 0 {
 		config.Timeout = 10 * time.Second
 	}

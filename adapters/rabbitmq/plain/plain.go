@@ -31,7 +31,20 @@ func (s Server) url() string {
 }
 
 func (s Server) config(group string) wmamqp.Config {
-	return wmamqp.NewDurablePubSubConfig(s.url(), wmamqp.GenerateQueueNameTopicNameWithSuffix(group))
+	config := wmamqp.NewDurablePubSubConfig(s.url(), wmamqp.GenerateQueueNameTopicNameWithSuffix(group))
+	config.Marshaler = marshaler{}
+	return config
+}
+
+// marshaler is the official one, able to read what comes again from a quorum queue.
+// Such a message has a header x-delivery-count, a number; the official marshaler
+// refuses every header that is not a string, the official subscriber then gives the
+// message back, and gets it again at once, for ever.
+type marshaler struct{ wmamqp.DefaultMarshaler }
+
+func (m marshaler) Unmarshal(delivery amqp.Delivery) (*message.Message, error) {
+	delete(delivery.Headers, "x-delivery-count")
+	return m.DefaultMarshaler.Unmarshal(delivery)
 }
 
 // Publisher opens the official publisher. Confirms are off, as by default: with
@@ -111,7 +124,7 @@ func (s Server) Empty(queue string) (messages []*message.Message, err error) {
 			if !found {
 				return nil
 			}
-			msg, err := wmamqp.DefaultMarshaler{}.Unmarshal(delivery)
+			msg, err := marshaler{}.Unmarshal(delivery)
 			if err != nil {
 				return fmt.Errorf("read message of queue %s: %w", queue, err)
 			}

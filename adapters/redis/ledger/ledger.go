@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -159,7 +160,8 @@ func (l *Ledger) run(ctx context.Context, script *redis.Script, set marks.Set, a
 	return results, err
 }
 
-// each runs a call for each shard; with one shard, for all entries at once.
+// each runs a call for each shard, side by side; with one shard, for all entries at
+// once.
 func (l *Ledger) each(entries []*dedup.Entry, call func(int, []*dedup.Entry) error) error {
 	if l.shards == 1 {
 		return call(0, entries)
@@ -169,11 +171,13 @@ func (l *Ledger) each(entries []*dedup.Entry, call func(int, []*dedup.Entry) err
 		shard := int(entry.ID[15]) % l.shards
 		byShard[shard] = append(byShard[shard], entry)
 	}
-	var failure error
+	errs := make([]error, l.shards)
+	var calls sync.WaitGroup
 	for shard, some := range byShard {
-		failure = errors.Join(failure, call(shard, some))
+		calls.Go(func() { errs[shard] = call(shard, some) })
 	}
-	return failure
+	calls.Wait()
+	return errors.Join(errs...)
 }
 
 func (l *Ledger) shard(shard int) marks.Set {

@@ -87,7 +87,11 @@ func (c consumer) run(ctx context.Context) (err error) {
 	if c.Lease > 0 {
 		config.VisibilityTimeout = c.Lease
 	}
-	broker, err := open(ctx, config)
+	var broker *sqs.Broker
+	err = patiently(ctx, func() (err error) {
+		broker, err = sqs.Open(ctx, config)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -104,7 +108,11 @@ func (c consumer) run(ctx context.Context) (err error) {
 		strategy = over
 	}
 	c.armFailures()
-	stop, err := serve(ctx, broker, c.In, c.Out, strategy, c.handler(ctx), c.record(ctx, deliveries))
+	var stop func() error
+	err = patiently(ctx, func() (err error) {
+		stop, err = serve(ctx, broker, c.In, c.Out, strategy, c.handler(ctx), c.record(ctx, deliveries))
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -115,14 +123,16 @@ func (c consumer) run(ctx context.Context) (err error) {
 	return stop()
 }
 
-// open tries for a while: the network may lose the very first answer.
-func open(ctx context.Context, config sqs.Config) (broker *sqs.Broker, err error) {
+// patiently starts something as a supervisor would: it is tried again while the server is
+// away.
+func patiently(ctx context.Context, start func() error) (err error) {
 	for range 20 {
-		if broker, err = sqs.Open(ctx, config); err == nil || ctx.Err() != nil {
-			return broker, err
+		if err = start(); err == nil || ctx.Err() != nil {
+			return err
 		}
+		<-time.After(200 * time.Millisecond)
 	}
-	return nil, err
+	return err
 }
 
 // armFailures lets the first publishes fail.

@@ -18,13 +18,17 @@ func TestFailures(t *testing.T) {
 		"handler":   func(_ int, c *consumer) { c.FailAttempts = 2 },
 		"publisher": func(_ int, c *consumer) { c.FailPublishes = 30 },
 	} {
-		t.Run(name, func(t *testing.T) {
-			kinds(t, func(t *testing.T, fifo bool) {
+		for kind, fifo := range map[string]bool{"standard": false, "fifo": true} {
+			if !soak && fifo != (name == "publisher") {
+				continue
+			}
+			t.Run(name+", "+kind, func(t *testing.T) {
+				t.Parallel()
 				s := scenario{consumers: 2, adapt: adapt, failpoints: deadly, workload: fault.Workload{Seed: 8, Events: 60, Keys: 16, Duplicates: 0.2}}
 				real := s.verdict(t, fifo)
 				require.Contains(t, strings.Join(real.errs, "\n"), errRefused.Error())
 			})
-		})
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ func TestKill(t *testing.T) {
 			plan:     fault.Plan{Seed: 1, Effects: 350, Strikes: []fault.Strike{{Action: fault.ActionKill, EveryEffects: 90, Jitter: 0.3}}},
 		}
 		if soak {
-			s.workload.Events, s.workload.Keys, s.over, s.within = 100_000, 2000, 50*time.Second, 14*time.Minute
+			s.workload.Events, s.workload.Keys, s.over, s.within = 100_000, 2000, 50*time.Second, 25*time.Minute
 			s.plan = fault.Plan{Seed: 1, Duration: time.Minute, Strikes: []fault.Strike{{Action: fault.ActionKill, Every: 2 * time.Second}}}
 			_, report := s.run(t, fifo, true)
 			require.NoError(t, report.Err())
@@ -43,7 +43,7 @@ func TestKill(t *testing.T) {
 // The same with the other ledgers.
 func TestKillLedgers(t *testing.T) {
 	t.Parallel()
-	for i, ledger := range []string{inRedis} {
+	for i, ledger := range []string{inRedis, inSQL} {
 		t.Run(ledger, func(t *testing.T) {
 			t.Parallel()
 			s := scenario{

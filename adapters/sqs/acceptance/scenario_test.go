@@ -119,7 +119,7 @@ func (s scenario) run(t *testing.T, fifo, deduplicate bool) (*run, fault.Report)
 		if r.ledger = s.ledger; r.ledger == "" {
 			r.ledger = inSQLite
 		}
-		requireLedger(t, r.ledger)
+		prepareLedger(t, r.ledger, r.in)
 	}
 	started := time.Now()
 	r.open(t)

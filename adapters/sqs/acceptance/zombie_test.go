@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"context"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -38,7 +39,9 @@ func TestZombie(t *testing.T) {
 			},
 		}
 		real := s.verdict(t, fifo)
-		require.Contains(t, strings.Join(real.errs, "\n"), dedup.ErrLeaseLost.Error(), "the zombie was not refused")
+		// By the ledger, or because SQS has said before that the message is another's.
+		refused := regexp.MustCompile(`commit event .*(` + dedup.ErrLeaseLost.Error() + `|visibility timeout has run out)`)
+		require.Regexp(t, refused, strings.Join(real.errs, "\n"), "the zombie was not refused")
 	})
 }
 

@@ -56,6 +56,9 @@ type Variant struct {
 	Once bool
 	// Effects: every handler writes a row.
 	Effects bool
+	// Fewer divides the messages of a round, for what is many times slower than the
+	// others; 0 is 1.
+	Fewer int
 	// Open prepares a lane. It is closed when all rounds are over.
 	Open func(ctx context.Context, env Env) (Lane, error)
 }

@@ -126,16 +126,16 @@ func (g *group) open(ctx context.Context) error {
 	return nil
 }
 
-func (g *group) messages() int {
+func (g *group) messages(v Variant) int {
 	if g.options.Messages > 0 {
 		return g.options.Messages
 	}
-	return g.broker.Messages
+	return g.broker.Messages / max(1, v.Fewer)
 }
 
 // peak runs a round as fast as it goes; round 0 only warms up.
 func (g *group) peak(ctx context.Context, lane *lane, round int) error {
-	n := g.messages()
+	n := g.messages(lane.variant)
 	load := Load{Messages: n, Copies: n * g.options.Duplicates / 100}
 	meter, err := g.round(ctx, lane, load)
 	if err != nil || round == 0 {
@@ -152,7 +152,7 @@ func (g *group) peak(ctx context.Context, lane *lane, round int) error {
 // paced runs a round at half of the peak.
 func (g *group) paced(ctx context.Context, lane *lane, round, rounds int) error {
 	rate := median(lane.sustained) / 2
-	load := Load{Messages: max(1, g.messages()/2)}
+	load := Load{Messages: max(1, g.messages(lane.variant)/2)}
 	load.pace = newPace(rate, load.Messages)
 	if _, err := g.round(ctx, lane, load); err != nil {
 		return err

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -36,6 +37,10 @@ type broker struct {
 	plain func(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*plainEnds, error)
 	// shop is the SQLite file in which the lane's shipping stage writes its rows.
 	shop func(folder, lane string) string
+	// openShop opens another shop than that; nil: there is none.
+	openShop func(ctx context.Context, folder, lane string) (*sql.DB, error)
+	// insert writes an effect in a handler's transaction; nil: in SQLite's words.
+	insert func(ctx context.Context, tx *sql.Tx, effect fault.Effect) error
 	// outputs reads the intermediate topic without the adapter.
 	outputs func(ctx context.Context, cfg *config.Config) ([]fault.Effect, error)
 	// left counts what the broker still holds for the lane's consumers.

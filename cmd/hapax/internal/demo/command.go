@@ -37,6 +37,7 @@ request again. It must carry the same event ID, or Hapax fails; shipping takes i
 once.`,
 		Example: `  hapax demo
   hapax demo --events 10000 --seed 7
+  hapax demo --broker redis --sql postgres://shop:secret@127.0.0.1/shop
   hapax demo --broker sqlite --json > result.json`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
@@ -78,6 +79,7 @@ once.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&s.broker, "broker", "sqlite", "broker to run on: "+strings.Join(brokerNames(), ", "))
+	flags.StringVar(&s.sql, "sql", "", "database beside the Hapax lane's broker: a DSN of PostgreSQL, MySQL, MariaDB or SQLite (default none)")
 	flags.IntVar(&s.events, "events", 4000, "number of orders")
 	flags.Uint64Var(&s.seed, "seed", 0, "seed of orders, repetitions and kills; 0 draws one")
 	flags.IntVar(&s.consumers, "consumers", 2, "consumers a lane starts with")

@@ -47,7 +47,12 @@ func openLane(ctx context.Context, name string, settings settings, broker broker
 	if l.open, err = framework.OpenBroker(ctx, l.config, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
-	if l.shop, err = effects.Open(ctx, broker.shop(settings.folder, name)); err != nil {
+	if broker.openShop != nil {
+		l.shop, err = broker.openShop(ctx, settings.folder, name)
+	} else {
+		l.shop, err = effects.Open(ctx, broker.shop(settings.folder, name))
+	}
+	if err != nil {
 		return nil, err
 	}
 	if l.tried, err = effects.Open(ctx, deliveriesFile(settings.folder, name)); err != nil {

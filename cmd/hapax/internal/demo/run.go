@@ -19,6 +19,8 @@ type settings struct {
 	seed      uint64
 	consumers int
 	folder    string
+	// sql is the DSN of a database beside the Hapax lane's broker; "": none.
+	sql string
 	// patience bounds the wait for everything to drain.
 	patience time.Duration
 }
@@ -75,6 +77,16 @@ func run(ctx context.Context, s settings, show screen) (*result, error) {
 	broker, err := brokerNamed(s.broker)
 	if err != nil {
 		return nil, err
+	}
+	if s.sql != "" {
+		drop, err := placeSQL(ctx, s.folder, s.sql)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = drop() }() // a run that got this far is judged by its counts
+		if broker, err = broker.withSQL(s.folder); err != nil {
+			return nil, err
+		}
 	}
 	started := time.Now()
 	show.begin(s, broker)

@@ -41,11 +41,14 @@ func Fulfil(_ context.Context, order fault.Event) (Shipment, error) {
 
 // ship is the second stage of the Hapax lane: a row in the transaction in which
 // the mark commits.
-func ship(consumer string) func(context.Context, Shipment) error {
+func ship(broker broker, consumer string) func(context.Context, Shipment) error {
 	return func(ctx context.Context, shipment Shipment) error {
 		tx, err := inbox.Tx(ctx)
 		if err != nil {
 			return err
+		}
+		if broker.insert != nil {
+			return broker.insert(ctx, tx, shipment.effect(consumer))
 		}
 		return effects.Insert(ctx, tx, shipment.effect(consumer))
 	}

@@ -64,6 +64,9 @@ func (w worker) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if broker, err = broker.withSQL(w.folder); err != nil {
+		return err
+	}
 	deliveries, err := effects.Open(ctx, deliveriesFile(w.folder, w.lane))
 	if err != nil {
 		return err
@@ -76,18 +79,18 @@ func (w worker) run(ctx context.Context) (err error) {
 	if w.lane == lanePlain {
 		return w.runPlain(ctx, broker, cfg, deliveries, logger)
 	}
-	return w.runHapax(ctx, cfg, deliveries, logger)
+	return w.runHapax(ctx, broker, cfg, deliveries, logger)
 }
 
 // runHapax is a Hapax service: two plain functions.
-func (w worker) runHapax(ctx context.Context, cfg *config.Config, deliveries *sql.DB, logger *slog.Logger) error {
+func (w worker) runHapax(ctx context.Context, broker broker, cfg *config.Config, deliveries *sql.DB, logger *slog.Logger) error {
 	service, err := framework.New(ctx, cfg, framework.WithLogger(logger))
 	if err != nil {
 		return err
 	}
 	service.Router().AddMiddleware(recordDeliveries(deliveries, w.name))
 	framework.Handle(service, topicOrders, Fulfil, framework.To(topicShipping))
-	framework.Handle(service, topicShipping, ship(w.name))
+	framework.Handle(service, topicShipping, ship(broker, w.name))
 	go func() {
 		select {
 		case <-service.Router().Running():

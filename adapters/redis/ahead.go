@@ -1,0 +1,116 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/failpoint"
+)
+
+// publishAhead, in a cluster, publishes the outputs that live on another node than
+// the input: no script reaches both. What is published cannot be taken back, so it
+// takes leases first, whatever the kind of the claim: a consumer that was taken over
+// and the later of two copies publish nothing. What is left is a worker that is
+// killed, or loses its lease, between the publishing and the commit. Its outputs'
+// IDs are derived (I7), so the next consumer sees that they are copies. The units that
+// did not get through are finished; the rest is returned.
+func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*unit) {
+	var with []*unit
+	ahead := map[*unit][]encoded{}
+	for _, u := range units {
+		var here, there []encoded
+		for _, output := range u.outputs {
+			if hashTag(output.topic) == hashTag(m.consumer.topic) {
+				here = append(here, output)
+			} else {
+				there = append(there, output)
+			}
+		}
+		if u.outputs = here; len(there) > 0 {
+			with, ahead[u] = append(with, u), there
+		} else {
+			rest = append(rest, u)
+		}
+	}
+	with = m.leased(with)
+	if len(with) == 0 {
+		return rest
+	}
+	var outputs []encoded
+	for _, u := range with {
+		outputs = append(outputs, ahead[u]...)
+	}
+	err := failpoint.Hit(failpoint.BeforePublish)
+	if err == nil {
+		err = m.consumer.broker.append(ctx, outputs)
+	}
+	if err == nil {
+		err = failpoint.Hit(failpoint.AfterPublish)
+	}
+	if err != nil {
+		for _, u := range with {
+			u.done(fmt.Errorf("publish outputs: %w", err))
+		}
+		return rest
+	}
+	return append(rest, with...)
+}
+
+// leased takes the units' leases, finishes those that cannot have them, and returns
+// the others. Units without marks, dead letters, need none.
+func (m *membership) leased(units []*unit) (mine []*unit) {
+	var queries []*query
+	asked := map[*unit]*query{}
+	for _, u := range units {
+		if len(u.marks) == 0 {
+			continue
+		}
+		q := &query{set: u.set, verdicts: make(chan error, 1)}
+		for j := range u.marks {
+			if u.marks[j].token == 0 {
+				u.marks[j].token = u.marks[j].spare
+			}
+			q.lookups = append(q.lookups, lookup{mark: u.marks[j]})
+		}
+		queries, asked[u] = append(queries, q), q
+	}
+	m.answer(queries)
+	for _, u := range units {
+		if err := asked[u].refusal(); err != nil {
+			u.done(err)
+			continue
+		}
+		mine = append(mine, u)
+	}
+	return mine
+}
+
+// refusal is why what was asked for cannot commit; nil when it can, or nothing was.
+func (q *query) refusal() error {
+	if q == nil {
+		return nil
+	}
+	if err := <-q.verdicts; err != nil {
+		return err
+	}
+	for _, look := range q.lookups {
+		if err := refusal(look.verdict); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func refusal(verdict dedup.Verdict) error {
+	switch verdict {
+	case dedup.Duplicate:
+		return dedup.ErrLostRace
+	case dedup.Conflict:
+		return dedup.ErrConflict
+	case dedup.InFlight:
+		return dedup.ErrInFlight
+	default:
+		return nil
+	}
+}

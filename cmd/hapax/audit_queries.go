@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+
+	"github.com/hapax-go/hapax/outbox/sqldb"
+)
+
+// audit looks for effects that were made more than once: rows of a user's table
+// that share what ties an effect to its cause.
+type audit struct {
+	dialect sqldb.Dialect
+	table   sqldb.Table
+	by      []string
+	limit   int
+}
+
+// auditQueries are complete statements without parameters, to be run by hand too.
+type auditQueries struct {
+	// Summary counts IDs, their effects, and how many effects are too many.
+	Summary string `json:"summary"`
+	// Without counts effects that have no ID.
+	Without string `json:"without_id"`
+	// Duplicates lists the IDs with more than one effect, the worst first.
+	Duplicates string `json:"duplicates"`
+}
+
+// auditReport is what the queries found.
+type auditReport struct {
+	IDs        int64            `json:"ids"`
+	Effects    int64            `json:"effects"`
+	Surplus    int64            `json:"surplus"`
+	Without    int64            `json:"without_id"`
+	Duplicates []auditDuplicate `json:"duplicates"`
+}
+
+type auditDuplicate struct {
+	ID      []string `json:"id"`
+	Effects int64    `json:"effects"`
+}
+
+// newAudit checks everything that is written into the statements.
+func newAudit(dialect sqldb.Dialect, table string, by []string, limit int) (audit, error) {
+	a := audit{dialect: dialect, by: by, limit: limit}
+	if schema, name, found := strings.Cut(table, "."); found {
+		a.table = sqldb.Table{Schema: schema, Name: name}
+	} else {
+		a.table = sqldb.Table{Name: table}
+	}
+	if err := a.table.Validate(dialect); err != nil {
+		return a, fmt.Errorf("audit: %w", err)
+	}
+	for _, column := range by {
+		if err := sqldb.ValidateIdentifier(column); err != nil {
+			return a, fmt.Errorf("audit: column %w", err)
+		}
+	}
+	if limit < 1 {
+		return a, fmt.Errorf("audit: limit is %d, expected at least 1", limit)
+	}
+	return a, nil
+}
+
+func (a audit) queries() auditQueries {
+	table := a.dialect.Quote(a.table)
+	columns := make([]string, len(a.by))
+	for i, column := range a.by {
+		columns[i] = a.dialect.QuoteName(column)
+	}
+	ids := strings.Join(columns, ", ")
+	present := strings.Join(columns, " IS NOT NULL AND ") + " IS NOT NULL"
+	absent := strings.Join(columns, " IS NULL OR ") + " IS NULL"
+	return auditQueries{
+		Summary: fmt.Sprintf(`SELECT COUNT(*) AS ids, COALESCE(SUM(effects), 0) AS effects, COALESCE(SUM(effects - 1), 0) AS surplus
+FROM (SELECT COUNT(*) AS effects FROM %s WHERE %s GROUP BY %s) AS counted`, table, present, ids),
+		Without: fmt.Sprintf(`SELECT COUNT(*) AS without_id FROM %s WHERE %s`, table, absent),
+		Duplicates: fmt.Sprintf(`SELECT %s, COUNT(*) AS effects FROM %s WHERE %s
+GROUP BY %s HAVING COUNT(*) > 1 ORDER BY COUNT(*) DESC, %s LIMIT %d`, ids, table, present, ids, ids, a.limit),
+	}
+}
+
+// run runs the queries in one transaction, so that their answers fit together, and
+// changes nothing.
+func (a audit) run(ctx context.Context, db *sql.DB) (report auditReport, err error) {
+	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	if a.dialect == sqldb.SQLite {
+		options = nil // its transactions are like that
+	}
+	tx, err := db.BeginTx(ctx, options)
+	if err != nil {
+		return report, fmt.Errorf("audit %s: %w", a.table.Name, err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := a.read(ctx, tx, &report); err != nil {
+		if sqldb.IsMissing(err) {
+			err = fmt.Errorf("%w: check the names of the table and its columns", err)
+		}
+		return report, fmt.Errorf("audit %s: %w", a.table.Name, err)
+	}
+	return report, nil
+}
+
+func (a audit) read(ctx context.Context, tx *sql.Tx, report *auditReport) error {
+	queries := a.queries()
+	if err := tx.QueryRowContext(ctx, queries.Summary).Scan(&report.IDs, &report.Effects, &report.Surplus); err != nil {
+		return err
+	}
+	if err := tx.QueryRowContext(ctx, queries.Without).Scan(&report.Without); err != nil {
+		return err
+	}
+	rows, err := tx.QueryContext(ctx, queries.Duplicates)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	report.Duplicates = []auditDuplicate{}
+	for rows.Next() {
+		found := auditDuplicate{ID: make([]string, len(a.by))}
+		into := make([]any, 0, len(a.by)+1)
+		for i := range found.ID {
+			into = append(into, &found.ID[i])
+		}
+		if err := rows.Scan(append(into, &found.Effects)...); err != nil {
+			return err
+		}
+		report.Duplicates = append(report.Duplicates, found)
+	}
+	return rows.Err()
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/outbox/sqldb"
+	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
+)
+
+func TestAuditFindsDuplicates(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		t.Chdir(t.TempDir())
+		require.NoError(t, os.WriteFile("hapax.yaml", []byte(fmt.Sprintf("service: shop\nsql: {dsn: %q}\n", dsn)), 0o600))
+		db := sqldbtest.Open(t, dsn, sqldb.Options{})
+		for _, statement := range []string{
+			`CREATE TABLE charges (order_id VARCHAR(20), kind VARCHAR(20), amount INT)`,
+			`INSERT INTO charges VALUES ('1', 'card', 5), ('2', 'card', 5), ('2', 'fee', 1), (NULL, 'card', 7)`,
+		} {
+			_, err := db.Exec(statement)
+			require.NoError(t, err)
+		}
+		text, err := run(t, "audit", "charges", "--by", "order_id,kind", "--run")
+		require.NoError(t, err)
+		require.Equal(t, "ids         3\neffects     3\ntoo many    0\nwithout id  1\n", text)
+
+		_, err = db.Exec(`INSERT INTO charges VALUES ('1', 'card', 5), ('1', 'card', 5), ('2', 'fee', 2)`)
+		require.NoError(t, err)
+		text, err = run(t, "audit", "charges", "--by", "order_id,kind", "--run", "--json")
+		require.EqualError(t, err, "3 of 6 effects in charges are too many")
+		require.Equal(t, exitFound, exitStatus(err))
+		var report auditReport
+		require.NoError(t, json.Unmarshal([]byte(text), &report))
+		require.Equal(t, auditReport{IDs: 3, Effects: 6, Surplus: 3, Without: 1, Duplicates: []auditDuplicate{
+			{ID: []string{"1", "card"}, Effects: 3}, {ID: []string{"2", "fee"}, Effects: 2},
+		}}, report)
+		text, err = run(t, "audit", "charges", "--by", "order_id", "--run", "--limit", "1")
+		require.Equal(t, exitFound, exitStatus(err))
+		require.Contains(t, text, "│ 1        │       3 │")
+		require.NotContains(t, text, "│ 2 ")
+
+		// What is printed is what a person can run.
+		text, err = run(t, "audit", "charges", "--by", "order_id", "--json")
+		require.NoError(t, err)
+		var queries auditQueries
+		require.NoError(t, json.Unmarshal([]byte(text), &queries))
+		var ids, effects, surplus int
+		require.NoError(t, db.QueryRow(queries.Summary).Scan(&ids, &effects, &surplus))
+		require.Equal(t, []int{2, 6, 4}, []int{ids, effects, surplus})
+
+		_, err = run(t, "audit", "payments", "--by", "order_id", "--run")
+		require.ErrorContains(t, err, "check the names of the table and its columns")
+		require.Equal(t, 1, exitStatus(err))
+	})
+}
+
+func TestAuditPrintsForADialect(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for dialect, want := range map[string]string{
+		"postgres": `FROM "billing"."charges" WHERE "order_id" IS NOT NULL`, "mysql": "FROM `billing`.`charges` WHERE `order_id` IS NOT NULL",
+	} {
+		text, err := run(t, "audit", "billing.charges", "--by", "order_id", "--dialect", dialect)
+		require.NoError(t, err)
+		require.Contains(t, text, want)
+	}
+	for want, arguments := range map[string][]string{
+		`required flag(s) "by" not set`:                    {"charges"},
+		`column identifier "x; DROP TABLE y" is not valid`: {"charges", "--dialect", "mysql", "--by", "x; DROP TABLE y"},
+		`table identifier "a b" is not valid`:              {"a b", "--dialect", "mysql", "--by", "x"},
+		`SQLite has no schemas`:                            {"a.b", "--dialect", "sqlite", "--by", "x"},
+		`expected postgres, mysql or sqlite`:               {"charges", "--by", "x", "--dialect", "oracle"},
+		`limit is 0, expected at least 1`:                  {"charges", "--by", "x", "--dialect", "mysql", "--limit", "0"},
+		`--dialect is for printing`:                        {"charges", "--by", "x", "--dialect", "mysql", "--run"},
+	} {
+		_, err := run(t, append([]string{"audit"}, arguments...)...)
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -1,0 +1,82 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/dedup/ledger/sqlite"
+)
+
+func newInboxOf(t *testing.T, marks int) inbox {
+	clock := newClock()
+	db := openDB(t, filepath.Join(t.TempDir(), "ledger.db"), recommended)
+	return inbox{t, openLedger(t, db, sqlite.Config{Window: time.Hour, Now: clock.Now, GenerationMarks: marks}), clock, db}
+}
+
+// A transaction that turns and is rolled back leaves nothing: neither in the file,
+// nor in what the process believes to be in the generation it sealed.
+func TestATurnThatIsRolledBackLeavesNothing(t *testing.T) {
+	inbox := newInboxOf(t, 2)
+	boom := errors.New("boom")
+	e := events("order", 8)
+	require.Equal(t, is{dedup.Fresh}, inbox.marks(e[0]))
+	require.ErrorIs(t, inbox.in(func(tx *sql.Tx) error {
+		for _, entry := range e[1:4] { // seals what has 0 and 1
+			require.NoError(t, inbox.Mark(t.Context(), tx, []*dedup.Entry{entry}))
+			require.Equal(t, dedup.Fresh, entry.Verdict)
+		}
+		require.NoError(t, inbox.Mark(t.Context(), tx, []*dedup.Entry{rival(e[4])})) // reads the filter
+		return boom
+	}), boom)
+	require.Equal(t, is{dedup.Fresh}, inbox.marks(e[5]))
+	require.Equal(t, is{dedup.Fresh}, inbox.marks(e[6])) // seals what has 0 and 5
+	require.Equal(t, is{dedup.Fresh}, inbox.marks(e[7]))
+	for _, marked := range []int{0, 5, 6, 7} {
+		require.Equal(t, is{dedup.Duplicate}, inbox.marks(rival(e[marked])), marked)
+	}
+	require.Equal(t, is{dedup.Fresh, dedup.Fresh}, inbox.marks(e[1], e[4]))
+}
+
+// Copies meet whatever generation the first of them is in, for two processes.
+func TestCopiesAcrossGenerationsMeet(t *testing.T) {
+	inbox := newInboxOf(t, 2)
+	other := openLedger(t, inbox.db, sqlite.Config{Window: time.Hour, Now: inbox.Now, GenerationMarks: 2})
+	e := events("order", 200)
+	require.Equal(t, is{dedup.Fresh}, inbox.claims(e[199]))
+	for i, entry := range e[:199] {
+		require.Equal(t, is{dedup.Fresh}, inbox.marks(entry))
+		first := rival(e[i/2])
+		require.NoError(t, other.Claim(t.Context(), time.Minute, []*dedup.Entry{first}))
+		require.Equal(t, dedup.Duplicate, first.Verdict, fmt.Sprint(i))
+	}
+	require.Equal(t, is{dedup.InFlight}, inbox.claims(rival(e[199])), "a lease knows no generations")
+	require.NoError(t, other.Complete(t.Context(), e[199:]))
+	require.False(t, e[199].Lost)
+	require.Equal(t, is{dedup.Duplicate}, inbox.claims(rival(e[199])))
+
+	inbox.Advance(time.Hour)
+	removed, err := inbox.Expire(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, 200, removed)
+	for _, table := range []string{"hapax_ledger", "hapax_ledger_log"} {
+		var rows int
+		require.NoError(t, inbox.db.QueryRow(`SELECT count(*) FROM `+table).Scan(&rows))
+		require.Zero(t, rows, table)
+	}
+	require.Equal(t, is{dedup.Fresh}, inbox.marks(rival(e[0])))
+}
+
+func TestAnOldTableIsNamed(t *testing.T) {
+	db := openDB(t, filepath.Join(t.TempDir(), "ledger.db"), recommended)
+	_, err := db.Exec(`CREATE TABLE hapax_ledger (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE)`)
+	require.NoError(t, err)
+	_, err = sqlite.Open(t.Context(), db, sqlite.Config{})
+	require.ErrorContains(t, err, "the table hapax_ledger may belong to something else")
+}

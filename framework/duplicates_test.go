@@ -1,0 +1,52 @@
+package framework
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// The log is bounded whatever comes: in single duplicates, in event types an hour,
+// in hours.
+func TestDuplicateLogIsBounded(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 30, 0, 0, time.UTC)
+	log := newDuplicateLog(now)
+	add := func(id, kind string, at time.Time) {
+		event := &dedup.Event{Message: message.NewMessage("", nil)}
+		event.EventID, event.Scope.Handler = id, "ship"
+		event.Message.Metadata.Set("ce_type", kind)
+		log.add(event, "orders", Redelivery, at)
+	}
+	for hour := range 2 * duplicateHours {
+		for i := range 10 {
+			add(fmt.Sprintf("%d-%d", hour, i), "order.placed", now.Add(time.Duration(hour)*time.Hour))
+		}
+	}
+	last := now.Add((2*duplicateHours - 1) * time.Hour)
+	require.LessOrEqual(t, len(log.hours), duplicateHours)
+	for i := range 2 * duplicateKinds {
+		add("x", fmt.Sprint("type ", i), last)
+	}
+	require.Len(t, log.recent, recentDuplicates)
+
+	report := log.report(24, 5, last)
+	require.Len(t, report.Recent, 5)
+	require.Equal(t, fmt.Sprint("type ", 2*duplicateKinds-1), report.Recent[0].Type, "newest first")
+	total, inLastHour, hours := 0, 0, map[time.Time]bool{}
+	for _, count := range report.Hours {
+		hours[count.Hour] = true
+		total += count.Count
+		if count.Hour.Equal(last.Truncate(time.Hour)) {
+			inLastHour++
+		}
+	}
+	require.Len(t, hours, 24)
+	require.Equal(t, 240+2*duplicateKinds, total, "none is forgotten, only its type")
+	require.Equal(t, duplicateKinds+1, inLastHour, "and the type \"other\"")
+	require.Empty(t, log.report(24, 5, last.Add(25*time.Hour)).Recent)
+}

@@ -1,0 +1,54 @@
+package framework_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/outbox/inbox"
+	"github.com/hapax-go/hapax/outbox/sqldb"
+	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
+)
+
+// The same handlers with sql: set, on every database: rows, marks and outputs, which
+// leave through the outbox.
+func TestAServiceWithSQL(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		db := sqldbtest.Open(t, dsn, sqldb.Options{})
+		_, err := db.Exec(`CREATE TABLE charges (order_id varchar(50) NOT NULL)`)
+		require.NoError(t, err)
+		service := newService(t, parse(t, "sql: {dsn: \""+dsn+"\", inbox: {table: seen}}\n"))
+		framework.Handle(service, "orders", func(ctx context.Context, order Order) (Shipment, error) {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return Shipment{}, err
+			}
+			_, err = tx.ExecContext(ctx, dialect.Rebind(`INSERT INTO charges VALUES (?)`), order.ID)
+			return Shipment{OrderID: order.ID}, err
+		}, framework.To("shipments"))
+		for _, id := range []string{"1", "1", "2", "1"} {
+			publish(t, service, "orders", id, Order{ID: id})
+		}
+		stop := start(t, service)
+		read(t, service, "shipments", 2)
+		require.Eventually(t, func() bool {
+			var charges, marks int
+			require.NoError(t, db.QueryRow(`SELECT (SELECT count(*) FROM charges), (SELECT count(*) FROM seen)`).Scan(&charges, &marks))
+			return charges == 2 && marks == 2
+		}, patience, patience/1000)
+		require.NoError(t, stop())
+	})
+}
+
+// Scenario 17: a service whose user may not create tables says what to run.
+func TestAServiceWithoutItsTables(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, _ sqldb.Dialect, dsn string) {
+		service := newService(t, parse(t, "sql: {dsn: \""+dsn+"\", migrate: check}\n"))
+		framework.Handle(service, "orders", func(context.Context, Order) error { return nil })
+		err := service.Run(t.Context())
+		require.ErrorContains(t, err, "sql.dsn: the database schema is not current")
+		require.ErrorContains(t, err, "run `hapax migrate up`")
+	})
+}

@@ -1,0 +1,139 @@
+package handlers_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/dedup/ledger/memory"
+	"github.com/hapax-go/hapax/handlers"
+)
+
+// charging is a handler that charges once and then may fail.
+type charging struct {
+	mu      sync.Mutex
+	charges []string // their keys
+	fail    error    // of the charge
+	after   error    // of what comes after it
+}
+
+func (c *charging) handle(ctx context.Context, o order) error {
+	err := handlers.Once(ctx, "charge", func(_ context.Context, key string) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.fail == nil {
+			c.charges = append(c.charges, key)
+		}
+		return c.fail
+	})
+	return errors.Join(err, c.after)
+}
+
+func (c *charging) deliver(t *testing.T, ledger dedup.Ledger, id string) error {
+	t.Helper()
+	typed, err := handlers.Adapt(c.handle, handlers.Options{Logger: quiet})
+	require.NoError(t, err)
+	run, _ := inside(t, handlers.Journal(ledger)(typed.Single))
+	msg := message.NewMessage(id, []byte(`{"id":"`+id+`"}`))
+	_, err = run(msg)
+	return err
+}
+
+func TestAnEffectThatSucceededIsNotRepeated(t *testing.T) {
+	ledger := memory.New(memory.Config{})
+	boom := errors.New("boom")
+	c := &charging{fail: boom}
+	require.ErrorIs(t, c.deliver(t, ledger, "1"), boom)
+	require.Empty(t, c.charges)
+
+	c.fail, c.after = nil, boom // charged, then the handler fails
+	require.ErrorIs(t, c.deliver(t, ledger, "1"), boom)
+	require.ErrorIs(t, c.deliver(t, ledger, "1"), boom)
+	c.after = nil
+	require.NoError(t, c.deliver(t, ledger, "1"))
+	require.Len(t, c.charges, 1)
+
+	require.NoError(t, c.deliver(t, ledger, "2"))
+	require.Len(t, c.charges, 2)
+	require.NotEqual(t, c.charges[0], c.charges[1])
+}
+
+// Between the effect and the journal: the effect again, with the same key.
+func TestAnEffectThatCouldNotBeNotedHasTheSameKey(t *testing.T) {
+	ledger := &forgetful{Ledger: memory.New(memory.Config{}), err: errors.New("server is gone")}
+	c := &charging{}
+	require.ErrorIs(t, c.deliver(t, ledger, "1"), ledger.err)
+	require.NoError(t, ledger.release(t))
+	ledger.err = nil
+	require.NoError(t, c.deliver(t, ledger, "1"))
+	require.NoError(t, c.deliver(t, ledger, "1"))
+	require.Len(t, c.charges, 2)
+	require.Equal(t, c.charges[0], c.charges[1])
+}
+
+// forgetful fails to complete while err is set.
+type forgetful struct {
+	dedup.Ledger
+	err   error
+	claim []*dedup.Entry
+}
+
+func (f *forgetful) Complete(ctx context.Context, entries []*dedup.Entry) error {
+	if f.claim = entries; f.err != nil {
+		return f.err
+	}
+	return f.Ledger.Complete(ctx, entries)
+}
+
+// release stands for the lease that runs out.
+func (f *forgetful) release(t *testing.T) error { return f.Ledger.Release(t.Context(), f.claim) }
+
+// A second run waits for the first, however long that takes, and then has nothing
+// to do; one that panics leaves the effect to the next.
+func TestRunsOfAnEffectExcludeEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := memory.New(memory.Config{})
+		var mu sync.Mutex
+		charges := 0
+		typed, err := handlers.Adapt(func(ctx context.Context, o order) error {
+			return handlers.Once(ctx, "charge", func(context.Context, string) error {
+				time.Sleep(10 * time.Minute) // of virtual time: many leases
+				mu.Lock()
+				defer mu.Unlock()
+				if charges++; charges == 1 {
+					panic("boom")
+				}
+				return nil
+			})
+		}, handlers.Options{Logger: quiet})
+		require.NoError(t, err)
+		var runs sync.WaitGroup
+		results := make([]error, 3)
+		for i := range results {
+			runs.Go(func() {
+				run, _ := inside(t, handlers.Journal(ledger)(typed.Single))
+				_, results[i] = run(message.NewMessage("1", []byte(`{"id":"1"}`)))
+			})
+		}
+		runs.Wait()
+		require.ErrorContains(t, errors.Join(results...), "boom")
+		require.Equal(t, 2, charges)
+	})
+}
+
+func TestOnceSaysWhatIsMissing(t *testing.T) {
+	require.ErrorContains(t, handlers.Once(t.Context(), "charge", nil), "no event in the context")
+	c := &charging{}
+	typed, err := handlers.Adapt(c.handle, handlers.Options{Logger: quiet})
+	require.NoError(t, err)
+	run, _ := inside(t, typed.Single)
+	_, err = run(message.NewMessage("1", []byte(`{"id":"1"}`)))
+	require.ErrorIs(t, err, handlers.ErrNoJournal)
+}
