@@ -13,6 +13,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"net/url"
 	"sync"
 	"testing"
@@ -190,6 +191,7 @@ func TestVirtualHosts(t *testing.T) {
 		t.Skip("the server is not the launcher's: its management plugin is not known, so no virtual host can be made")
 	}
 	const name = "hapax/test with spaces"
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	require.NoError(t, management.Recreate(t.Context(), name))
 	apart := opened(t, func(c *rabbitmq.Config) { c.VHost = name })
 	require.Equal(t, name, apart.VHost())

@@ -249,13 +249,19 @@ func throughProxy(t *testing.T, server string, seed uint64) (*proxy.Proxy, strin
 	return between, parsed.String()
 }
 
-// stores are the ledgers that scenarios run with; the embedded one has no URL.
-var stores = []string{servers.Redis, servers.Postgres, ""}
+// stores are the ledgers that scenarios run with; the embedded one has no URL, and
+// its turn in the soak.
+func stores() []string {
+	if soak() {
+		return []string{servers.Redis, servers.Postgres, ""}
+	}
+	return []string{servers.Redis, servers.Postgres}
+}
 
 // onEveryStore runs a scenario once for each ledger. With a faulty one, the ledger's
 // connections suffer as the broker's do.
 func onEveryStore(t *testing.T, run func(t *testing.T, s scenario, proxies []*proxy.Proxy), faulty bool) {
-	for _, store := range stores {
+	for _, store := range stores() {
 		t.Run(cmp.Or(store, "sqlite"), func(t *testing.T) {
 			s := killScenario()
 			t.Logf("seed %d", s.workload.Seed)

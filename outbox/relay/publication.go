@@ -105,7 +105,8 @@ type publication struct {
 	worker *worker
 	leases map[int]lease
 	sent   []claimed
-	before int64 // the relay's count of published rows when the round began
+	failed map[unit]bool // units of which a row failed in this round
+	before int64         // the relay's count of published rows when the round began
 	streak int
 }
 
@@ -165,13 +166,13 @@ func (p *publication) try(ctx context.Context, topic string, rows []claimed) err
 	return p.try(ctx, topic, rows[half:])
 }
 
-// passable leaves out rows whose key is held since this round began, and those of
-// shards that may have another owner by now.
+// passable leaves out rows of a unit that failed in this round, and those of shards
+// that may have another owner by now. That a hold is due again says nothing here:
+// writing the failure down may take longer than the pause, and the later rows of
+// this batch would overtake the one that failed.
 func (p *publication) passable(rows []claimed) []claimed {
-	now := time.Now()
 	return slices.DeleteFunc(slices.Clone(rows), func(row claimed) bool {
-		hold := p.worker.held[unitOf(row)]
-		return hold != nil && hold.until.After(now) || !p.leases[row.shard].valid()
+		return p.failed[unitOf(row)] || !p.leases[row.shard].valid()
 	})
 }
 
@@ -213,6 +214,7 @@ func (p *publication) fail(ctx context.Context, row claimed, cause error) error 
 	}
 	// Without anybody to ask, what tells is whether other rows got through.
 	counts := never || relay.config.Ping != nil || published > held.published
+	p.failed[unit] = true
 	held.published = published
 	held.until = time.Now().Add(held.pause.NextBackOff())
 	if counts {
@@ -239,6 +241,7 @@ func (p *publication) record(ctx context.Context, row claimed, cause error, park
 	}
 	relay.stats.parked.Add(1)
 	delete(p.worker.held, unitOf(row))
+	delete(p.failed, unitOf(row)) // its key goes on
 	relay.config.Logger.Error("outbox row parked: correct what is wrong, then hapax outbox retry or hapax outbox discard",
 		"row", row.id, "topic", row.topic, "key", row.key, "attempts", row.attempts+1, "error", cause)
 	return nil

@@ -82,7 +82,7 @@ func (w *worker) round(ctx context.Context) (found int, err error) {
 	for _, lease := range leases {
 		byShard[lease.shard] = lease
 	}
-	p := &publication{worker: w, leases: byShard}
+	p := &publication{worker: w, leases: byShard, failed: map[unit]bool{}}
 	// What was begun is finished even if the relay is to stop: a row that was
 	// published and not settled would be published again.
 	err = p.publish(context.WithoutCancel(ctx), w.ready(batch))
@@ -135,7 +135,8 @@ func (w *worker) send(ctx context.Context, topic string, rows []claimed) error {
 	for i, row := range rows {
 		messages[i] = row.message
 		if row.attempts > 0 || w.again[row.id] {
-			row.message.Metadata.Set(dedup.MetaRelayAttempt, strconv.Itoa(row.attempts+1))
+			messages[i] = row.message.Copy() // the publisher may still hold the first
+			messages[i].Metadata.Set(dedup.MetaRelayAttempt, strconv.Itoa(row.attempts+1))
 		}
 	}
 	if err := w.relay.config.Publisher.Publish(topic, messages...); err != nil {

@@ -19,12 +19,12 @@
 //	leases, marks      marks            marks, 24 a row
 //
 // Leases and new marks are rows of the hot table, where the primary key makes
-// copies of an event meet. When it has 131,072 marks, or is an eighth of a window
+// copies of an event meet. When it has 65,536 marks, or is an eighth of a window
 // old, the ledger turns to the other table, which is empty. The marks left behind
 // are packed, in the order of their IDs, into rows of a kilobyte; then their table
 // is emptied at once. So inserts always meet a small table, an ID takes some 50
-// bytes in the end, and a run leaves by deleting some thousand rows for a hundred
-// thousand IDs.
+// bytes in the end, and a run leaves by deleting some thousand rows, one for every
+// two dozen IDs.
 //
 // An ID is looked up in the hot table, in the other one while it is being packed,
 // and in the runs. A process keeps the Bloom filters of all runs, some four bytes

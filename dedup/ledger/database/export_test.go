@@ -18,7 +18,7 @@ func (l *Ledger) Step(ctx context.Context) (more bool, err error) {
 	return k.step(ctx)
 }
 
-// Busy reports whether somebody else was at it.
+// ErrBusy: somebody else was at it.
 var ErrBusy = errBusy
 
 // Tables lists the ledger's tables.

@@ -23,7 +23,7 @@ type Config struct {
 	// A schema and a dot may stand before it. Default "hapax_ledger".
 	Table string
 	// RunMarks is how many marks a hot table takes before it is packed. Default
-	// 131072.
+	// 65536.
 	RunMarks int
 	// Upkeep is how often the hot table is looked at, and packed when it is full
 	// or old, and runs are dropped whose window is over. Default 5s; negative:
@@ -43,7 +43,7 @@ func (c Config) withDefaults() Config {
 		c.Table = "hapax_ledger"
 	}
 	if c.RunMarks <= 0 {
-		c.RunMarks = 128 << 10
+		c.RunMarks = 64 << 10
 	}
 	if c.Upkeep == 0 {
 		c.Upkeep = 5 * time.Second

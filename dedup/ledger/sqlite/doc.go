@@ -17,13 +17,21 @@
 //
 // # Layout
 //
-// Marks are rows of a table in the order in which they were made, with a unique
-// index on the ID; leases, which are few, have a table of their own. What an
-// insert of random IDs costs is the number of pages it dirties, hardly anything
-// else: the index entry of 24 bytes is all that goes to a random place, while
-// the row with its digest and texts goes to the end. And since marks are made in
-// the order in which they expire, Expire reads the table from its start and
-// needs no index on time.
+// What an insert of a random ID costs is the pages it dirties, hardly anything
+// else; and the larger the index, the surer it is that each ID has a page of its
+// own, which is in no cache. So marks are divided into generations, of which only
+// the newest takes any: 65,536 of them, or an eighth of a window. The table is
+// clustered by generation and ID, so inserts meet the same few hundred pages
+// however many marks there are. A generation leaves whole, when its last mark has
+// expired. What reports show is a log, written at its end and removed from its
+// start; leases, which are few, have a table of their own.
+//
+// An ID is looked up in the newest generation, and in those older ones whose
+// filters may have it: none, for most new IDs. Filters are written when a
+// generation is closed, and every process keeps them, some four bytes an ID. That
+// is exact, because a closed generation never changes, and because which ones
+// there are is read in the transaction that decides, under the write lock: copies
+// of an event that arrive on both sides of a turn look into the same generations.
 //
 // Time is the machine's wall clock, in milliseconds, which all processes that
 // can open the file share.

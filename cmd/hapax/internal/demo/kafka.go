@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io/fs"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -48,23 +46,19 @@ var kafkaBroker = broker{
 		run := fnv.New32a()
 		_, _ = run.Write([]byte(folder))
 		cfg.Topics = map[string]config.Topic{}
-		var names []string
 		for _, topic := range []string{topicOrders, topicShipping} {
-			name := fmt.Sprintf("demo-%08x-%s-%s", run.Sum32(), lane, topic)
-			names = append(names, name)
-			cfg.Topics[topic] = config.Topic{Name: name}
+			cfg.Topics[topic] = config.Topic{Name: fmt.Sprintf("demo-%08x-%s-%s", run.Sum32(), lane, topic)}
 		}
 		cfg.SQL.DSN = config.DSN(shopFile(folder, lane))
 		fulfilment := cfg.Handler(topicOrders)
 		fulfilment.Strategy = dedup.StrategyTransaction
 		cfg.Handlers = map[string]config.Handler{topicOrders: fulfilment}
-		// Whoever asks before the run has files is the demo itself, which begins.
-		if _, err := os.Stat(shopFile(folder, lane)); errors.Is(err, fs.ErrNotExist) {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			defer cancel()
-			_ = raw.Reset(ctx, cfg.Kafka.Brokers, kafkaPartitions, names) // opening the broker reports it
-		}
 		return cfg
+	},
+	prepare: func(ctx context.Context, cfg *config.Config) error {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		return raw.Reset(ctx, cfg.Kafka.Brokers, kafkaPartitions, []string{cfg.Topics[topicOrders].Name, cfg.Topics[topicShipping].Name})
 	},
 	plain: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (*plainEnds, error) {
 		publisher, err := plain.Publisher(cfg.Kafka.Brokers)

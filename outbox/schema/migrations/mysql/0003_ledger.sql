@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS {{table .Ledger "_hot_1"}} (
     marked     tinyint    NOT NULL
 ) ENGINE = InnoDB;
 
--- Packed marks: about a hundred thousand a run, some two dozen a row.
+-- Packed marks: some ten thousand a run, some two dozen a row.
 CREATE TABLE IF NOT EXISTS {{table .Ledger "_runs"}} (
     number     bigint   PRIMARY KEY,
     buckets    int      NOT NULL,

@@ -31,7 +31,7 @@ CREATE TABLE {{table .Ledger "_hot_1"}} (
     marked     boolean NOT NULL
 ) WITH (fillfactor = 60);
 
--- Packed marks: about a hundred thousand a run, some two dozen a row.
+-- Packed marks: some ten thousand a run, some two dozen a row.
 CREATE TABLE {{table .Ledger "_runs"}} (
     number     bigint  PRIMARY KEY,
     buckets    integer NOT NULL,
