@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -191,4 +192,43 @@ func TestAClaimOfUnknownOutcomeIsReleased(t *testing.T) {
 	defer other.Close()
 	event, _ := claimOne(t, other, "1")
 	require.Equal(t, dedup.Fresh, event.Verdict)
+}
+
+// obedient refuses what is asked in a context that is over, as a store behind a
+// connection does.
+type obedient struct{ dedup.Ledger }
+
+func (o obedient) Complete(ctx context.Context, entries []*dedup.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return o.Ledger.Complete(ctx, entries)
+}
+
+// hangup is a publisher whose broker cuts the connection just after it has stored
+// the messages.
+type hangup struct {
+	publications
+	cut context.CancelFunc
+}
+
+func (h *hangup) Publish(topic string, messages ...*message.Message) error {
+	defer h.cut()
+	return h.publications.Publish(topic, messages...)
+}
+
+// Outputs that are out are marked even when the delivery ended meanwhile, or the
+// next one would send them again.
+func TestADeliveryThatEndsBehindThePublishIsMarked(t *testing.T) {
+	ctx, cut := context.WithCancel(t.Context())
+	publisher := &hangup{cut: cut}
+	strategy := dedup.NewLedgerStrategy(obedient{memory.New(memory.Config{})}, publisher, quiet)
+	defer func() { require.NoError(t, strategy.Close()) }()
+	_, claim := claimOne(t, strategy, "a")
+	require.NoError(t, claim.Commit(claim.Context(ctx), []dedup.Output{{Topic: "out", Message: order("b")}}))
+
+	again := &dedup.Event{Entry: dedup.Entry{ID: dedup.NewID(scope, "a")}}
+	_, err := strategy.Claim(t.Context(), []*dedup.Event{again})
+	require.NoError(t, err)
+	require.Equal(t, dedup.Duplicate, again.Verdict)
 }

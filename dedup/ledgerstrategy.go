@@ -115,7 +115,15 @@ func (c *ledgerClaim) Commit(ctx context.Context, outputs []Output) error {
 	// No heartbeat from here on: one that arrives after the mark would find the
 	// lease gone, and take it for lost.
 	c.strategy.keeper.remove(c)
-	if err := c.strategy.ledger.Complete(ctx, c.entries); err != nil {
+	err := c.strategy.ledger.Complete(ctx, c.entries)
+	if err != nil && ctx.Err() != nil && len(outputs) > 0 {
+		// The delivery is over (its connection broke, say) but its outputs are
+		// out: without the mark the next delivery would send them again.
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		err = c.strategy.ledger.Complete(detached, c.entries)
+	}
+	if err != nil {
 		return fmt.Errorf("mark: %w", err)
 	}
 	if anyLost(c.entries) {
