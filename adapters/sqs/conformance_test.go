@@ -42,7 +42,7 @@ func local(t testing.TB) sqs.Config {
 		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 		Create:      true,
 		// Long enough for renewals to come through on a busy machine.
-		VisibilityTimeout: 3 * time.Second,
+		VisibilityTimeout: 5 * time.Second,
 		WaitTime:          -1, // subscriptions are closed all the time, and polls would be waited for
 		Logger:            quiet,
 	}

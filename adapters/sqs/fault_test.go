@@ -147,7 +147,7 @@ func collect(t *testing.T, broker *sqs.Broker, topic string, n int) map[string][
 	for total := 0; ; total++ {
 		patience := 30 * time.Second
 		if total >= n {
-			patience = 4 * time.Second // longer than the visibility timeout
+			patience = 6 * time.Second // longer than the visibility timeout
 		}
 		select {
 		case msg := <-messages:

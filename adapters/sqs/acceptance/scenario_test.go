@@ -46,7 +46,7 @@ type scenario struct {
 	ledger string
 	// endpoint of a server of the run's own. Default: that of all tests.
 	endpoint string
-	// within bounds the run. Default a minute.
+	// within bounds the run. Default two minutes.
 	within time.Duration
 }
 
@@ -104,7 +104,7 @@ func (s scenario) verdict(t *testing.T, fifo bool) *run {
 func (s scenario) run(t *testing.T, fifo, deduplicate bool) (*run, fault.Report) {
 	t.Helper()
 	if s.within == 0 {
-		s.within = time.Minute
+		s.within = 2 * time.Minute
 	}
 	if s.spread == 0 {
 		s.spread = 1

@@ -48,9 +48,10 @@ func TestZombie(t *testing.T) {
 // Scenario 10: a handler takes three times the lease and the visibility. The heartbeats
 // go on, and nobody takes over.
 func TestSlowHandler(t *testing.T) {
+	const lease = 3 * lease // heartbeats have to come through on a busy machine
 	kinds(t, func(t *testing.T, fifo bool) {
 		s := scenario{
-			consumers: 2, mild: true, adapt: func(_ int, c *consumer) { c.Takes = 3 * lease },
+			consumers: 2, mild: true, adapt: func(_ int, c *consumer) { c.Lease, c.Takes = lease, 3*lease },
 			workload: fault.Workload{Seed: 10, Events: 20, Keys: 10_000}, // all handlers at once
 		}
 		real, report := s.run(t, fifo, true)

@@ -37,7 +37,7 @@ request again. It must carry the same event ID, or Hapax fails; shipping takes i
 once.`,
 		Example: `  hapax demo
   hapax demo --events 10000 --seed 7
-  hapax demo --broker redis --sql postgres://shop:secret@127.0.0.1/shop
+  hapax demo --sql sqlite:shop.db
   hapax demo --broker sqlite --json > result.json`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
