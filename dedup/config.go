@@ -139,6 +139,7 @@ type delivery struct {
 	event   Event
 	one     [1]*Event // the event, as Strategy.Claim takes it
 	context eventContext
+	claim   ledgerClaim
 }
 
 // handling returns the context of the event's handler.

@@ -29,7 +29,8 @@ func (id ID) IsZero() bool { return id == ID{} }
 
 // NewID derives the ID of an event within a scope.
 func NewID(scope Scope, eventID string) ID {
-	return hashParts(scope.Service, scope.Handler, eventID)
+	var stack [160]byte
+	return hashed(appendPart(scope.appendTo(stack[:0]), eventID))
 }
 
 // OutputID derives the event ID of output number index that a handler makes of
@@ -37,18 +38,21 @@ func NewID(scope Scope, eventID string) ID {
 // published again after a crash carries the same ID and the next consumer's
 // ledger absorbs it.
 func OutputID(scope Scope, eventID string, index int) string {
-	var number [8]byte
-	binary.BigEndian.PutUint64(number[:], uint64(index))
-	return hashParts(scope.Service, scope.Handler, eventID, string(number[:])).String()
+	var stack [160]byte
+	buffer := appendPart(scope.appendTo(stack[:0]), eventID)
+	buffer = append(buffer, 8) // the length of what follows
+	return hashed(binary.BigEndian.AppendUint64(buffer, uint64(index))).String()
 }
 
-func hashParts(parts ...string) (id ID) {
-	var stack [160]byte
-	buffer := stack[:0]
-	for _, part := range parts {
-		buffer = binary.AppendUvarint(buffer, uint64(len(part)))
-		buffer = append(buffer, part...)
-	}
+func (s Scope) appendTo(buffer []byte) []byte {
+	return appendPart(appendPart(buffer, s.Service), s.Handler)
+}
+
+func appendPart(buffer []byte, part string) []byte {
+	return append(binary.AppendUvarint(buffer, uint64(len(part))), part...)
+}
+
+func hashed(buffer []byte) (id ID) {
 	sum := sha256.Sum256(buffer)
 	copy(id[:], sum[:])
 	return id
@@ -140,4 +144,8 @@ type Event struct {
 	// Message is the delivery itself. Its context carries what the adapter
 	// attached to it.
 	Message *message.Message
+
+	// space is room for the claim of a ledger strategy, in the allocation of the
+	// event; nil: there is none.
+	space *ledgerClaim
 }

@@ -120,3 +120,10 @@ func TestIDsOfDifferentPartsDiffer(t *testing.T) {
 	require.NotEqual(t, dedup.OutputID(scope, "1", 0), dedup.OutputID(scope, "1", 1))
 	require.NotEqual(t, dedup.OutputID(scope, "1", 0), dedup.OutputID(scope, "2", 0))
 }
+
+// Stores keep IDs for a window and longer: another encoding would make every event
+// new.
+func TestIDsNeverChange(t *testing.T) {
+	require.Equal(t, "c52f4cc5c544a3d3e286b43c33ab40af", dedup.NewID(scope, "order-17").String())
+	require.Equal(t, "41ada40a3bc914f533f591a96242987d", dedup.OutputID(scope, "order-17", 3))
+}

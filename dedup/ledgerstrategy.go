@@ -62,7 +62,11 @@ func (s *LedgerStrategy) Close() error {
 
 // Claim implements Strategy: a lease for each event.
 func (s *LedgerStrategy) Claim(ctx context.Context, events []*Event) (Claim, error) {
-	claim := &ledgerClaim{strategy: s}
+	claim := events[0].space
+	if claim == nil || len(events) > 1 {
+		claim = new(ledgerClaim)
+	}
+	claim.strategy = s
 	claim.deadline.Store(s.keeper.deadline())
 	claim.entries = claim.one[:0]
 	for _, event := range events {

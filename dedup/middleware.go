@@ -103,7 +103,7 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 // than another delivery.
 func (m *Middleware) claim(ctx context.Context, d *delivery) (Claim, error) {
 	deadline := time.Time{}
-	d.one[0] = &d.event
+	d.one[0], d.event.space = &d.event, &d.claim
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		d.event.Verdict = Undecided
 		claim, err := m.config.Strategy.Claim(ctx, d.one[:])
