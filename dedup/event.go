@@ -48,6 +48,11 @@ func (s Scope) appendTo(buffer []byte) []byte {
 	return appendPart(appendPart(buffer, s.Service), s.Handler)
 }
 
+// appendPart is not inlined because the copies of it would triple the frames of its
+// callers: Watermill runs each message on a new goroutine, whose stack would have to
+// grow once more.
+//
+//go:noinline
 func appendPart(buffer []byte, part string) []byte {
 	return append(binary.AppendUvarint(buffer, uint64(len(part))), part...)
 }

@@ -168,7 +168,7 @@ func (c *consumer) commitLocked(ctx context.Context, partitions []*partition) er
 		return err
 	}
 	var failure error
-	c.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{c.name: offsets}, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, answer *kmsg.OffsetCommitResponse, err error) {
+	c.client.Load().CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{c.name: offsets}, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, answer *kmsg.OffsetCommitResponse, err error) {
 		if err != nil {
 			failure = err
 			return

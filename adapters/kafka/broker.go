@@ -38,6 +38,8 @@ type Broker struct {
 	// transaction by producing to them.
 	transactionsV2 bool
 
+	renewals renewals
+
 	idMemory atomic.Int64
 	counters counters
 
@@ -60,7 +62,7 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open kafka client: %w", err)
 	}
-	b := &Broker{config: config, client: client, admin: kadm.NewClient(client), subscribers: map[*subscriber]struct{}{}, windows: map[string]time.Duration{}}
+	b := &Broker{config: config, client: client, admin: kadm.NewClient(client), subscribers: map[*subscriber]struct{}{}, windows: map[string]time.Duration{}, renewals: renewals{counts: map[string]int{}}}
 	features, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, client)
 	if err != nil {
 		client.Close()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -24,7 +25,8 @@ type consumer struct {
 	subscription adapters.Subscription
 	topic, name  string // logical, and Kafka's
 	idLog        string
-	client       *kgo.Client
+	topicID      kadm.TopicID // as the client knows it; of the goroutine that polls
+	client       atomic.Pointer[kgo.Client]
 	flow         *flow.Flow
 	out          chan *message.Message
 	values       context.Context // of Subscribe, never cancelled
@@ -37,6 +39,7 @@ type consumer struct {
 	stop    func()
 	closing chan struct{} // closed by stop
 	cut     chan struct{} // closed when nobody reads any more
+	polled  chan struct{} // closed when poll has ended
 	gone    chan struct{} // closed when everything is over
 
 	joined     chan struct{} // closed at the first assignment
@@ -69,11 +72,15 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 	if _, err := b.ready(ctx, name); err != nil {
 		return nil, err
 	}
+	detail, err := b.describe(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("look up topic %q: %w", name, err)
+	}
 	c := &consumer{
-		broker: b, subscription: subscription, topic: topic, name: name, idLog: IDLogName(subscription.Group, name),
+		broker: b, subscription: subscription, topic: topic, name: name, idLog: IDLogName(subscription.Group, name), topicID: detail.ID,
 		out: make(chan *message.Message), values: context.WithoutCancel(ctx),
 		logger:  b.config.Logger.With("topic", topic, "group", subscription.Group),
-		closing: make(chan struct{}), cut: make(chan struct{}), gone: make(chan struct{}), joined: make(chan struct{}), rejected: make(chan error, 1),
+		closing: make(chan struct{}), cut: make(chan struct{}), polled: make(chan struct{}), gone: make(chan struct{}), joined: make(chan struct{}), rejected: make(chan error, 1),
 		partitions: map[int32]*partition{},
 	}
 	c.stop = sync.OnceFunc(func() { close(c.closing) })
@@ -88,11 +95,13 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 	if b.config.ServerSideGroups {
 		c.setSession(ctx)
 	}
-	if c.client, err = b.config.newClient(roleConsumer, c.options()...); err != nil {
+	client, err := b.config.newClient(roleConsumer, c.options()...)
+	if err != nil {
 		c.endTransactor(ctx)
 		c.cancel()
 		return nil, fmt.Errorf("open consumer: %w", err)
 	}
+	c.client.Store(client)
 	c.flow = flow.New(flow.Config{Window: subscription.Window})
 	c.goroutines.Go(c.poll)
 	c.goroutines.Go(c.forward)
@@ -144,15 +153,19 @@ func (c *consumer) options() []kgo.Opt {
 
 // poll takes records from the client and offers them to the flow, until closing.
 func (c *consumer) poll() {
+	defer close(c.polled)
 	var batch []*delivery
 	for {
-		fetches := c.client.PollRecords(c.polling, pollRecords)
+		client := c.client.Load()
+		fetches := client.PollRecords(c.polling, pollRecords)
 		if c.polling.Err() != nil || fetches.IsClientClosed() {
-			c.client.AllowRebalance()
+			client.AllowRebalance()
 			return
 		}
+		deleted := false
 		fetches.EachError(func(_ string, number int32, err error) {
 			c.logger.Warn("fetch: trying again", "partition", number, "error", err)
+			deleted = deleted || replaced(err)
 			if reason := rejection(err); reason != nil {
 				select {
 				case c.rejected <- reason:
@@ -161,7 +174,7 @@ func (c *consumer) poll() {
 			}
 		})
 		batch = c.take(fetches, batch[:0])
-		c.client.AllowRebalance()
+		client.AllowRebalance()
 		for i, d := range batch {
 			if d.partition.isLeaving() {
 				d.inactive()
@@ -175,6 +188,9 @@ func (c *consumer) poll() {
 			}
 		}
 		clear(batch)
+		if deleted && !c.rejoin() {
+			return
+		}
 	}
 }
 
@@ -290,6 +306,8 @@ func (c *consumer) close() {
 	}
 	cancel()
 
+	<-c.polled // it may be replacing the client
+	client := c.client.Load()
 	leave, cancel := context.WithTimeout(c.ctx, c.broker.config.closeTimeout())
 	defer cancel()
 	if err := c.commitOffsets(leave, c.owned()); err != nil {
@@ -298,11 +316,11 @@ func (c *consumer) close() {
 	for _, p := range c.owned() {
 		p.lose(errDraining)
 	}
-	if err := c.client.LeaveGroupContext(leave); err != nil {
+	if err := client.LeaveGroupContext(leave); err != nil {
 		c.logger.Debug("leave group", "error", err)
 	}
 	c.cancel()
-	c.client.CloseAllowingRebalance()
+	client.CloseAllowingRebalance()
 	c.goroutines.Wait()
 	close(c.out)
 }

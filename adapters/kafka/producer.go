@@ -20,6 +20,12 @@ func (t *transactor) open() error {
 		return nil
 	}
 	b := t.consumer.broker
+	if t.relook {
+		if err := b.readyIDLog(t.ctx, t.consumer.idLog, t.consumer.name, t.window); err != nil {
+			return err
+		}
+		t.relook = false
+	}
 	options := append(b.config.producing(roleProducer),
 		kgo.TransactionalID(t.id),
 		kgo.TransactionTimeout(b.config.TransactionTimeout),
@@ -125,7 +131,7 @@ func (tx *transaction) judge(ctx context.Context, member string, generation int3
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		if m, g := tx.consumer.client.GroupMetadata(); m != member || g != generation || tx.isLeaving() {
+		if m, g := tx.consumer.client.Load().GroupMetadata(); m != member || g != generation || tx.isLeaving() {
 			return fmt.Errorf("commit offsets: %w", err)
 		}
 		select {

@@ -38,13 +38,14 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 			return fmt.Errorf("publish to %q: %w", topic, err)
 		}
 	}
-	if _, err := p.broker.ready(ctx, records[0].Topic); err != nil {
+	name := records[0].Topic
+	if _, err := p.broker.ready(ctx, name); err != nil {
 		return fmt.Errorf("publish to %q: %w", topic, err)
 	}
 	if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
 		return err
 	}
-	if err := p.broker.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+	if err := p.broker.produce(ctx, name, records); err != nil {
 		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, err)
 	}
 	return failpoint.Hit(failpoint.AfterPublish)

@@ -20,6 +20,7 @@ type transaction struct {
 	size    int // deliveries
 	started time.Time
 	refused atomic.Bool // an output was
+	stale   atomic.Bool // a topic is another one than the producer knows
 	logged  []*kgo.Record
 }
 
@@ -64,7 +65,7 @@ func (tx *transaction) add(it *item) {
 		record := &kgo.Record{Topic: output.Topic, Key: output.Key, Value: output.Value, Headers: output.Headers}
 		tx.client.Produce(tx.ctx, record, func(_ *kgo.Record, err error) {
 			if err != nil {
-				tx.refuse(it, err)
+				tx.refuse(it, output.Topic, err)
 				return
 			}
 			if it.unsent.Add(-1) == 0 {
@@ -76,17 +77,27 @@ func (tx *transaction) add(it *item) {
 
 // refuse notes that an output could not be sent. If it is the output's own fault,
 // the item fails; else it is tried again.
-func (tx *transaction) refuse(it *item, err error) {
+func (tx *transaction) refuse(it *item, topic string, err error) {
 	tx.refused.Store(true)
+	tx.suspect(topic, err)
 	bad, hopeless := refused(err)
 	if !bad {
 		return
 	}
-	err = fmt.Errorf("send output to %q: %w", it.outputs[0].Topic, err)
+	err = fmt.Errorf("send output to %q: %w", topic, err)
 	if hopeless {
 		err = fmt.Errorf("%w: %w", dedup.ErrBadOutput, err)
 	}
 	it.failure.Store(&err)
+}
+
+// suspect notes that a topic may have been deleted or made anew. It is looked up
+// again before the next output to it, by a producer that knows nothing.
+func (tx *transaction) suspect(topic string, err error) {
+	if replaced(err) {
+		tx.consumer.broker.topics.Delete(topic)
+		tx.stale.Store(true)
+	}
 }
 
 // gather takes items in until the transaction is full, its time is over, somebody
@@ -140,7 +151,7 @@ func (tx *transaction) commit() error {
 	// The generation is read before looking at the partitions. One that is lost
 	// after the look is lost in a later generation, and a commit that names the
 	// one of before is refused, or holds the next owner up until it has ended.
-	member, generation := tx.consumer.client.GroupMetadata()
+	member, generation := tx.consumer.client.Load().GroupMetadata()
 	partitions := tx.partitions()
 	for p := range partitions {
 		if p.isGone() {
@@ -207,6 +218,7 @@ func (tx *transaction) log(partitions map[*partition][]*dedup.Entry) {
 		tx.client.Produce(tx.ctx, record, func(_ *kgo.Record, err error) {
 			if err != nil {
 				tx.refused.Store(true)
+				tx.suspect(tx.consumer.idLog, err)
 				tx.consumer.logger.Warn("send processed IDs", "log", tx.consumer.idLog, "partition", p.number, "error", err)
 			}
 		})
@@ -284,6 +296,10 @@ func (tx *transaction) abort(why error) error {
 	err := tx.client.AbortBufferedRecords(ctx)
 	if err == nil {
 		err = tx.client.EndTransaction(ctx, kgo.TryAbort)
+	}
+	if tx.stale.Load() {
+		tx.discard()
+		tx.relook = true
 	}
 	if err != nil {
 		tx.discard()

@@ -46,6 +46,7 @@ type transactor struct {
 	again  []*item     // of aborted transactions, in order
 	limit  int         // of deliveries in a transaction
 	pause  time.Duration
+	relook bool // whether the log of processed IDs is still there
 }
 
 var (
