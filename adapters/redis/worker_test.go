@@ -80,7 +80,7 @@ func work(ctx context.Context, args []string) (err error) {
 		}
 		return []*message.Message{message.NewMessage("", msg.Payload)}, nil
 	}).AddMiddleware(middleware.Recoverer, deduplicate.Wrap)
-	go func() { <-ctx.Done(); _ = router.Close() }()
+	go func() { <-router.Running(); <-ctx.Done(); _ = router.Close() }() // closing one that starts would block both
 	go func() { <-router.Running(); _ = fault.Ready(ctx) }()
 	return router.Run(context.WithoutCancel(ctx))
 }

@@ -113,7 +113,7 @@ func (c consumer) run(ctx context.Context) (err error) {
 	c.armFailures()
 	router.AddHandler("ship", input, subscriber, output, broker.Publisher(), c.handler(ctx, shop)).
 		AddMiddleware(c.record(ctx, deliveries), deduplicate.Wrap)
-	go func() { <-ctx.Done(); _ = router.Close() }()
+	go func() { <-router.Running(); <-ctx.Done(); _ = router.Close() }() // closing one that starts would block both
 	go func() { <-router.Running(); _ = fault.Ready(ctx) }()
 	return router.Run(context.WithoutCancel(ctx))
 }

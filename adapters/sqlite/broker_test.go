@@ -116,6 +116,17 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "heartbeat interval is 1s, expected less than the lease of 1s")
 }
 
+// A process that was stopped while it held the writer keeps nobody from starting.
+func TestOpenDoesNotWaitForTheWriter(t *testing.T) {
+	path := file(t)
+	tx, err := openBroker(t, path, nil).DB().BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback()) }()
+	broker, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+	require.NoError(t, err)
+	require.NoError(t, broker.Close())
+}
+
 func TestClosedBrokerRefuses(t *testing.T) {
 	broker := openBroker(t, file(t), nil)
 	subscriber, err := broker.Subscriber(adapters.Subscription{Group: group})

@@ -74,17 +74,24 @@ func place(topic string, position int64) string {
 	return fmt.Sprintf("%s@%d", topic, position&(1<<numberBits-1))
 }
 
-// migrate creates the tables, and refuses a file written by a newer version.
+const readVersion = `SELECT coalesce(max(version), 0) FROM hapax_schema WHERE component = 'broker'`
+
+// migrate creates the tables, and refuses a file written by a newer version. It
+// writes only where something is missing: a start does not wait for the writer of
+// another process, which may be stopped.
 func migrate(ctx context.Context, db *sql.DB, path string) error {
+	var version int
+	if db.QueryRowContext(ctx, readVersion).Scan(&version) == nil && version == schemaVersion {
+		return nil
+	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("prepare %s: %w", path, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // no-op after Commit
-	var version int
 	_, err = tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS hapax_schema (component TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT`)
 	if err == nil {
-		err = tx.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM hapax_schema WHERE component = 'broker'`).Scan(&version)
+		err = tx.QueryRowContext(ctx, readVersion).Scan(&version)
 	}
 	switch {
 	case err != nil:

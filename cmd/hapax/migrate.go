@@ -24,7 +24,7 @@ func migrateCommand() *cobra.Command {
 sql block. A service does so by itself when it starts, unless hapax.yaml says
 sql.migrate: check, for services whose user may not create tables.
 
-Which migrations have run is kept in the table hapax_schema, apart from those of
+Which migrations have run is kept in the table hapax_migrations, apart from those of
 the application. Several processes may migrate at the same time.`,
 		Example: "  hapax migrate up\n  hapax migrate status\n  hapax migrate sql > hapax.sql",
 	}

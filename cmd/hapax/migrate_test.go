@@ -31,6 +31,6 @@ func TestMigrate(t *testing.T) {
 		require.NotContains(t, text, "null")
 		text, err = run(t, "migrate", "sql")
 		require.NoError(t, err)
-		require.Contains(t, text, "INSERT INTO hapax_schema")
+		require.Contains(t, text, "INSERT INTO hapax_migrations")
 	})
 }

@@ -94,8 +94,9 @@ func TestTerminateThawsAFrozenChild(t *testing.T) {
 func TestTerminateKillsAStubbornChild(t *testing.T) {
 	child := start(t, fault.Command{Name: "stubborn", Role: "stubborn"})
 	exit, err := child.Terminate(50 * time.Millisecond)
-	require.ErrorContains(t, err, "child stubborn did not stop within 50ms of SIGTERM: signal killed")
-	require.Equal(t, syscall.SIGKILL, exit.Signal)
+	require.ErrorContains(t, err, "child stubborn did not stop within 50ms of SIGTERM: exit status 2")
+	require.ErrorContains(t, err, "fault_test.stubborn", "its goroutines")
+	require.Equal(t, fault.Exit{Code: 2}, exit)
 }
 
 func TestFailpointKillsAtTheNthHit(t *testing.T) {

@@ -22,15 +22,22 @@ const maxLine = 64 << 10
 type outputLog struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	last []string
+	mu    sync.Mutex
+	limit int // of last
+	last  []string
 }
 
 func newOutputLog(log *slog.Logger, name string) *outputLog {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &outputLog{log: log.With("child", name)}
+	return &outputLog{log: log.With("child", name), limit: keptLines}
+}
+
+func (o *outputLog) keepUpTo(lines int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.limit = lines
 }
 
 // read takes lines until the pipe ends. ReadSlice, not a Scanner: a Scanner
@@ -53,7 +60,7 @@ func (o *outputLog) read(pipe io.Reader) {
 func (o *outputLog) keep(line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.last) == keptLines {
+	if len(o.last) >= o.limit {
 		o.last = slices.Delete(o.last, 0, 1)
 	}
 	o.last = append(o.last, line)

@@ -37,7 +37,8 @@ func (c *Child) Stop() error { return c.Signal(syscall.SIGSTOP) }
 func (c *Child) Continue() error { return c.Signal(syscall.SIGCONT) }
 
 // Terminate asks the child to stop, with SIGTERM, and waits for its end. After
-// the grace it is killed, and that is an error.
+// the grace it is killed, and that is an error, which says what all of its goroutines
+// were at.
 func (c *Child) Terminate(grace time.Duration) (Exit, error) {
 	// A frozen child takes no SIGTERM before it is thawed.
 	if err := errors.Join(c.Signal(syscall.SIGTERM), c.Continue()); err != nil {
@@ -49,10 +50,28 @@ func (c *Child) Terminate(grace time.Duration) (Exit, error) {
 	case <-c.done:
 		return c.exit, nil
 	case <-timer.C:
-		err := c.Close()
+		err := errors.Join(c.quit(), c.Close())
 		return c.exit, errors.Join(c.Failure(fmt.Sprintf("did not stop within %s of SIGTERM", grace)), err)
 	}
 }
+
+// quit makes a Go program print its goroutines and end. It gives it a moment for that.
+func (c *Child) quit() error {
+	c.log.keepUpTo(dumpedLines)
+	if err := c.Signal(syscall.SIGQUIT); err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+	case <-time.After(dumpTime):
+	}
+	return nil
+}
+
+const (
+	dumpTime    = 2 * time.Second
+	dumpedLines = 2000
+)
 
 // Close kills the child and its process group, and waits for the end.
 func (c *Child) Close() error {

@@ -115,7 +115,7 @@ func (w worker) run(ctx context.Context) (err error) {
 	}
 	router.AddHandler("ship", workerTopic, subscriber, "shipments", &letters{}, w.ship(db, dialect)).
 		AddMiddleware(w.record(ctx, deliveries), once.Wrap)
-	go func() { <-ctx.Done(); _ = router.Close() }()
+	go func() { <-router.Running(); <-ctx.Done(); _ = router.Close() }() // closing one that starts would block both
 	go func() { <-router.Running(); _ = fault.Ready(ctx) }()
 	return router.Run(context.WithoutCancel(ctx))
 }

@@ -7,7 +7,7 @@
 //	text, err := tables.SQL()          // hapax migrate sql, for people who run their own
 //	err = tables.Check(ctx)            // at start, where Up is not allowed
 //
-// Which migrations have run is kept in a table of its own, hapax_schema, so that
+// Which migrations have run is kept in a table of its own, hapax_migrations, so that
 // it does not meet the application's migrations, whatever tool runs those. The
 // names of all tables can be chosen, once: a database migrated under some names
 // does not know of others.

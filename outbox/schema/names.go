@@ -18,14 +18,14 @@ type Names struct {
 	Outbox string
 	// Ledger is the table of the ledger. Default hapax_ledger.
 	Ledger string
-	// Version is the table of the migrations that have run. Default hapax_schema.
+	// Version is the table of the migrations that have run. Default hapax_migrations.
 	Version string
 }
 
 // WithDefaults fills in the names that are not set.
 func (n Names) WithDefaults() Names {
 	for name, fallback := range map[*string]string{
-		&n.Inbox: "hapax_inbox", &n.Outbox: "hapax_outbox", &n.Ledger: "hapax_ledger", &n.Version: "hapax_schema",
+		&n.Inbox: "hapax_inbox", &n.Outbox: "hapax_outbox", &n.Ledger: "hapax_ledger", &n.Version: "hapax_migrations",
 	} {
 		if *name == "" {
 			*name = fallback

@@ -128,7 +128,7 @@ func (w worker) runPlain(ctx context.Context, broker broker, cfg *config.Config,
 	router.AddMiddleware(recordDeliveries(deliveries, w.name))
 	router.AddHandler("fulfilment", topicOrders, orders, topicShipping, ends.publisher, plainFulfil)
 	router.AddConsumerHandler("shipping", topicShipping, requests, plainShip(shop, w.name))
-	go func() { <-ctx.Done(); _ = router.Close() }()
+	go func() { <-router.Running(); <-ctx.Done(); _ = router.Close() }() // closing one that starts would block both
 	go func() { <-router.Running(); _ = fault.Ready(ctx) }()
 	return router.Run(context.WithoutCancel(ctx))
 }
