@@ -101,6 +101,7 @@ func claimEffect(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entr
 func runEffect(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entry, name string, effect func() error) error {
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var renewing sync.WaitGroup
+	held := *entries[0] // the renewing must not meet what Complete writes
 	renewing.Go(func() {
 		ticker := time.NewTicker(journalLease / 3)
 		defer ticker.Stop()
@@ -109,7 +110,7 @@ func runEffect(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entry,
 			case <-detached.Done():
 				return
 			case <-ticker.C:
-				renewed := *entries[0]
+				renewed := held
 				_ = ledger.Renew(detached, journalLease, []*dedup.Entry{&renewed}) // the next one may succeed
 			}
 		}

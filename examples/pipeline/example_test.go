@@ -77,9 +77,9 @@ func Example() {
 	// on the topic orders: 6 messages
 	// on the topic shipping.requested: 3 messages
 	// on the topic orders.dead: 1 messages
-	// label 1: kettle of order-1
-	// label 2: cup of order-1
-	// label 3: book of order-3
+	// label: cup of order-1
+	// label: kettle of order-1
+	// label: book of order-3
 }
 
 // drained reports whether nothing is left to do: on the topics, with the handlers,
@@ -103,14 +103,13 @@ func report(ctx context.Context, broker *sqlite.Broker, db *sql.DB) {
 		check(broker.DB().QueryRowContext(ctx, `SELECT count(*) FROM hapax_log WHERE topic = ?`, topic).Scan(&count))
 		fmt.Printf("on the topic %s: %d messages\n", topic, count)
 	}
-	rows, err := db.QueryContext(ctx, `SELECT label, order_id, item FROM shipments ORDER BY label`)
+	rows, err := db.QueryContext(ctx, `SELECT order_id, item FROM shipments ORDER BY order_id, item`)
 	check(err)
 	defer rows.Close()
 	for rows.Next() {
-		var label int
 		var order, item string
-		check(rows.Scan(&label, &order, &item))
-		fmt.Printf("label %d: %s of %s\n", label, item, order)
+		check(rows.Scan(&order, &item))
+		fmt.Printf("label: %s of %s\n", item, order)
 	}
 	check(rows.Err())
 }
