@@ -216,15 +216,14 @@ func (l *leases) release(ctx context.Context, shards []int) error {
 	return nil
 }
 
-// end gives everything back and leaves the list of relays.
+// end gives everything back and leaves the list of relays. It goes by the owner's
+// name: a shard may have been taken by a statement whose answer was not waited for.
 func (l *leases) end(ctx context.Context) error {
 	l.mu.Lock()
-	shards := make([]int, 0, len(l.held))
-	for shard := range l.held {
-		shards = append(shards, shard)
-	}
+	clear(l.held)
+	clear(l.leaving)
 	l.mu.Unlock()
-	if err := l.release(ctx, shards); err != nil {
+	if _, err := l.table.exec(ctx, "UPDATE "+l.table.shards+" SET expires_at = 0 WHERE owner = ?", l.owner); err != nil {
 		return err
 	}
 	_, err := l.table.exec(ctx, "DELETE FROM "+l.table.relays+" WHERE instance = ?", l.owner)

@@ -131,7 +131,7 @@ func (r *Relay) keep(ctx context.Context) {
 	defer ticker.Stop()
 	last := time.Now()
 	for {
-		changed, err := r.leases.tick(ctx, r.listens.Load() && !r.hot.Load())
+		changed, err := r.tick(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.trouble(fmt.Errorf("keep leases: %w", err))
 		}
@@ -146,6 +146,14 @@ func (r *Relay) keep(ctx context.Context) {
 		r.pace(time.Since(last))
 		last = time.Now()
 	}
+}
+
+// tick is not cut short when the relay is to end: the server might carry out a
+// statement that was given up, such as taking a shard, after all was given back.
+func (r *Relay) tick(ctx context.Context) (changed bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.Lease)
+	defer cancel()
+	return r.leases.tick(ctx, r.listens.Load() && !r.hot.Load())
 }
 
 // hotRate is how many rows a second make polling cheaper than notifications.
