@@ -14,12 +14,13 @@ import (
 )
 
 // assigned is called when the group gives this member partitions.
-func (c *consumer) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
+func (c *consumer) assigned(_ context.Context, client *kgo.Client, added map[string][]int32) {
 	c.broker.counters.rebalances.Add(1)
+	member, _ := client.GroupMetadata()
 	var fresh []*partition
 	c.mu.Lock()
 	for _, number := range added[c.name] {
-		p := c.newPartition(number)
+		p := c.newPartition(number, member)
 		if old := c.partitions[number]; old != nil {
 			old.lose(errRevoked)
 		}
@@ -155,8 +156,9 @@ func (c *consumer) commitOffsets(ctx context.Context, partitions []*partition) e
 func (c *consumer) commitLocked(ctx context.Context, partitions []*partition) error {
 	offsets := map[int32]kgo.EpochOffset{}
 	news := map[int32]*partition{}
+	member, _ := c.client.Load().GroupMetadata()
 	for _, p := range partitions {
-		if next, ok := p.progress.low(false); ok && !p.isGone() {
+		if next, ok := p.progress.low(false); ok && !p.isGone() && p.member == member {
 			offsets[p.number] = kgo.EpochOffset{Epoch: -1, Offset: next}
 			news[p.number] = p
 		}

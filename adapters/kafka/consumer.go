@@ -42,6 +42,8 @@ type consumer struct {
 	polled  chan struct{} // closed when poll has ended
 	gone    chan struct{} // closed when everything is over
 
+	woken atomic.Pointer[context.CancelFunc] // ends the poll of now
+
 	joined     chan struct{} // closed at the first assignment
 	rejected   chan error    // why the group does not take this member in
 	joinedOnce sync.Once
@@ -155,15 +157,34 @@ func (c *consumer) options() []kgo.Opt {
 func (c *consumer) poll() {
 	defer close(c.polled)
 	var batch []*delivery
+	var round context.Context
 	for {
+		if round == nil || round.Err() != nil {
+			var wake context.CancelFunc
+			round, wake = context.WithCancel(c.polling)
+			defer wake() // of the few there are, until the end
+			c.woken.Store(&wake)
+		}
 		client := c.client.Load()
-		fetches := client.PollRecords(c.polling, pollRecords)
+		fetches := client.PollRecords(round, pollRecords)
 		if c.polling.Err() != nil || fetches.IsClientClosed() {
 			client.AllowRebalance()
 			return
 		}
+		if c.fenced(client) {
+			client.AllowRebalance()
+			c.broker.counters.lost.Add(int64(len(c.owned())))
+			c.logger.Warn("the group took this consumer for gone and gave it another member ID: beginning anew with its partitions")
+			if !c.reenter() {
+				return
+			}
+			continue
+		}
 		deleted := false
 		fetches.EachError(func(_ string, number int32, err error) {
+			if errors.Is(err, context.Canceled) && round.Err() != nil {
+				return // woken; records may have come with it all the same
+			}
 			c.logger.Warn("fetch: trying again", "partition", number, "error", err)
 			deleted = deleted || replaced(err)
 			if reason := rejection(err); reason != nil {

@@ -27,6 +27,9 @@
 // duplicate. That log is a topic with as many partitions as the input, and is kept
 // for the window. A new owner of a partition reads it before it claims anything.
 //
+// A consumer that the group has forgotten begins anew, even if it is given the same
+// partitions again: they may have been another's in between.
+//
 // Three things make that reading complete:
 //
 //   - every transaction commits offsets, in the name of the member and its
@@ -51,6 +54,11 @@
 // events without a key where their event ID says, and those with one where Java's
 // clients put it. Other producers must have a partitioner that does as much, and a
 // topic that is given more partitions does not recognise copies from before.
+//
+// A topic that is deleted and made anew is taken up. Stop its consumers first all
+// the same: one that still handles messages of the old topic may commit their
+// offsets on the new one, which is then consumed from there.
+//
 // Attempts are counted by a consumer for itself: a message that kills its consumer
 // is not given up after MaxDeliveries, because Kafka has no place to count.
 package kafka

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/hapax-go/hapax/dedup"
 )
 
 // Cables are the connections of a Broker, for tests that pull them.
@@ -57,14 +59,25 @@ func (c *Cables) PullAll() { c.pull(roleConsumer, roleProducer, roleReader, role
 // PullGroup stops heartbeats, as a long pause would.
 func (c *Cables) PullGroup() { c.pull(roleConsumer) }
 
-// Through makes every connection go to one address: that of a proxy before the
-// only broker.
-func Through(config *Config, address string) {
+// Through makes connections to brokers go to other addresses: those of proxies.
+func Through(config *Config, addresses map[string]string) {
 	config.dial = func(role) func(context.Context, string, string) (net.Conn, error) {
-		return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return func(ctx context.Context, network, address string) (net.Conn, error) {
+			if through, ok := addresses[address]; ok {
+				address = through
+			}
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}
 	}
+}
+
+// LogOf is what a consumer logs of the events that it has processed.
+func LogOf(scope dedup.Scope, events ...string) []byte {
+	var entries []*dedup.Entry
+	for _, event := range events {
+		entries = append(entries, &dedup.Entry{ID: dedup.NewID(scope, event)})
+	}
+	return appendIDs(nil, entries)
 }
 
 // Admin is kadm.NewClient, for tests outside of the package.

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -16,6 +19,45 @@ import (
 	"github.com/hapax-go/hapax/adapters/kafka"
 	"github.com/hapax-go/hapax/internal/fault"
 )
+
+// A commit that is not answered until the transaction's time is over is looked up,
+// and its consumer goes on.
+func TestCommitOutOfTime(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	config := fast(cluster.ListenAddrs())
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	input := newTopic(t)
+	sent := &fault.Sent{}
+	require.NoError(t, send(broker.Publisher(), input, fault.Workload{Seed: 21, Events: 20}, sent))
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "maker"})
+	require.NoError(t, err)
+	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(input+".out"))
+	var first atomic.Int64
+	cluster.ControlKey(kmsg.EndTxn.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		first.CompareAndSwap(0, time.Now().UnixNano())
+		if time.Since(time.Unix(0, first.Load())) > 3*config.TransactionTimeout/2 {
+			return nil, nil, false
+		}
+		answer := request.ResponseKind().(*kmsg.EndTxnResponse)
+		answer.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		return answer, nil, true
+	})
+	r := newReader(t, cluster.ListenAddrs(), input+".out")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- service(ctx, order{Name: "one", Input: input, Output: input + ".out", Group: "group", Brokers: cluster.ListenAddrs()}, func(fault.Delivery) {})
+	}()
+	defer func() { stop(); require.NoError(t, <-ended) }()
+	require.Eventually(t, func() bool { return r.count() >= 20 }, 20*time.Second, 10*time.Millisecond, "the consumer stands still")
+	require.NoError(t, fault.Check(fault.Observation{Expected: sent.Expected(), Effects: r.effects(), Left: map[string]int64{}, MayNotRedeliver: true}).Err())
+}
 
 // Connections break at any call that a consumer makes: one in ten, of each kind.
 func TestInjectedErrors(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 type partition struct {
 	consumer *consumer
 	number   int32
+	member   string // the consumer's ID in the group when it was assigned
 	lane     string
 	ctx      context.Context // of its messages; ends when it is another member's
 	cancel   context.CancelCauseFunc
@@ -37,9 +38,9 @@ type partition struct {
 	pending map[dedup.ID]*item
 }
 
-func (c *consumer) newPartition(number int32) *partition {
+func (c *consumer) newPartition(number int32, member string) *partition {
 	p := &partition{
-		consumer: c, number: number, lane: fmt.Sprint("partition ", number), progress: newProgress(),
+		consumer: c, number: number, member: member, lane: fmt.Sprint("partition ", number), progress: newProgress(),
 		leaving: make(chan struct{}), changed: make(chan struct{}, 1), handed: -1, restored: make(chan struct{}), pending: map[dedup.ID]*item{},
 	}
 	p.ctx, p.cancel = context.WithCancelCause(c.values)

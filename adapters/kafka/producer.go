@@ -155,8 +155,9 @@ func (tx *transaction) isLeaving() bool {
 
 // resolve finds out how a transaction ended whose commit was not answered, or
 // answered with an error. A new producer of the same transactional.id makes the
-// broker decide, one way or the other, and then the log of processed IDs tells.
-func (tx *transaction) resolve(ctx context.Context, why error) error {
+// broker decide, one way or the other, and then the log of processed IDs tells. The
+// time that was left for the commit does not count: it may be over already.
+func (tx *transaction) resolve(why error) error {
 	if errors.Is(why, kerr.OperationNotAttempted) || errors.Is(why, kerr.TransactionAbortable) {
 		return tx.abort(why)
 	}
@@ -167,13 +168,16 @@ func (tx *transaction) resolve(ctx context.Context, why error) error {
 		err := tx.open()
 		if err == nil {
 			var committed bool
-			if committed, err = tx.consumer.broker.readable(ctx, tx.logged[0]); err == nil {
+			if committed, err = tx.consumer.broker.readable(tx.ctx, tx.logged[0]); err == nil {
 				tx.consumer.logger.Info("the outcome of a transaction is known", "committed", committed)
 				if committed {
 					return nil
 				}
 				return fmt.Errorf("%w: %w", why, errAborted)
 			}
+		}
+		if tx.ctx.Err() == nil {
+			tx.consumer.logger.Warn("find out how a transaction ended: trying again", "error", err)
 		}
 		select {
 		case <-time.After(pause):

@@ -15,8 +15,7 @@ import (
 var ErrNoTopic = errors.New("topic does not exist")
 
 // ready makes sure that a topic, by its Kafka name, exists, and returns its number
-// of partitions. What it found is remembered: a topic that is deleted later fails
-// where it is used.
+// of partitions. What it found is remembered until the topic's use fails.
 func (b *Broker) ready(ctx context.Context, topic string) (partitions int, err error) {
 	if known, ok := b.topics.Load(topic); ok {
 		return known.(int), nil

@@ -157,6 +157,12 @@ func (tx *transaction) commit() error {
 		if p.isGone() {
 			return tx.abort(fmt.Errorf("partition %d is lost: %w", p.number, errAborted))
 		}
+		if p.member != member {
+			// Lost, so that the window empties: poll may be waiting for a place in it.
+			p.lose(errRevoked)
+			tx.consumer.wake()
+			return tx.abort(fmt.Errorf("partition %d was assigned to this consumer when it was another member of the group: %w", p.number, errAborted))
+		}
 	}
 	tx.log(partitions)
 	if err := tx.client.Flush(ctx); err != nil {
@@ -182,7 +188,7 @@ func (tx *transaction) commit() error {
 		return tx.abort(err)
 	}
 	if err := tx.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return tx.resolve(ctx, err)
+		return tx.resolve(err)
 	}
 	for p, next := range offsets {
 		p.progress.done(next)

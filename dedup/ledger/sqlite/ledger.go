@@ -35,6 +35,10 @@ type Ledger struct {
 	sql        queries
 	statements map[string]*sql.Stmt
 	size       int // of a generation, in marks
+	// writer is a token for the ledger's one writer. SQLite lets writers that wait
+	// try again after pauses, whoever comes; among many somebody would be too late
+	// every time, until its patience is over.
+	writer chan struct{}
 	older      older
 }
 
@@ -61,7 +65,7 @@ func Open(ctx context.Context, db *sql.DB, config Config) (*Ledger, error) {
 		return nil, fmt.Errorf("open sqlite ledger: table name %q: expected a letter or _, then letters, digits and _, at most 60 in all: choose another name", config.Table)
 	}
 	ledger := &Ledger{
-		db: db, window: config.Window, now: config.Now, size: config.GenerationMarks,
+		db: db, window: config.Window, now: config.Now, size: config.GenerationMarks, writer: make(chan struct{}, 1),
 		sql: newQueries(config.Table), statements: map[string]*sql.Stmt{},
 	}
 	if _, err := db.ExecContext(ctx, schema(config.Table)); err != nil {

@@ -89,6 +89,12 @@ func (l *Ledger) transact(ctx context.Context, verb string, entries []*dedup.Ent
 }
 
 func (l *Ledger) locked(ctx context.Context, work func(Querier, int64) error) error {
+	select {
+	case l.writer <- struct{}{}:
+		defer func() { <-l.writer }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	tx, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
