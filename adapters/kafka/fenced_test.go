@@ -1,0 +1,95 @@
+package kafka_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/kafka"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/fault"
+)
+
+// A consumer that stands still while the group rebalances wakes to that news, asks to
+// join, and only then learns that it is no member any more. It gets a new member ID
+// and the partition it had; what another owner did in between it has to read.
+func TestMemberThatWasForgotten(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	brokers := cluster.ListenAddrs()
+	config := fast(brokers)
+	config.Partitions = 1
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	o := order{Name: "one", Input: newTopic(t), Group: "group", Brokers: brokers}
+	o.Output = o.Input + ".out"
+	maker, err := broker.Subscriber(adapters.Subscription{Group: "maker"})
+	require.NoError(t, err)
+	for _, topic := range []string{o.Input, o.Output} {
+		require.NoError(t, maker.(message.SubscribeInitializer).SubscribeInitialize(topic))
+	}
+	r := newReader(t, brokers, o.Output)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- service(ctx, o, func(fault.Delivery) {}) }()
+	defer func() { stop(); require.NoError(t, <-ended) }()
+	publish := func(id string) {
+		payload, err := json.Marshal(fault.Event{ID: id, Key: id})
+		require.NoError(t, err)
+		msg := message.NewMessage(id, payload)
+		msg.Metadata.Set(dedup.MetaEventID, id)
+		require.NoError(t, broker.Publisher().Publish(o.Input, msg))
+	}
+	publish("before")
+	require.Eventually(t, func() bool { return r.count() == 1 }, 20*time.Second, 5*time.Millisecond)
+
+	// What the owner in between does is what it logs.
+	other, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, other.ProduceSync(t.Context(), &kgo.Record{
+		Topic: kafka.IDLogName(o.Group, o.Input), Value: kafka.LogOf(dedup.Scope{Service: "test", Handler: o.Group}, "meanwhile"),
+	}).FirstErr())
+	forgotten := make(chan struct{})
+	cluster.ControlKey(kmsg.Heartbeat.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		answer := request.ResponseKind().(*kmsg.HeartbeatResponse)
+		answer.ErrorCode = kerr.RebalanceInProgress.Code
+		return answer, nil, true
+	})
+	cluster.ControlKey(kmsg.JoinGroup.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		answer := request.ResponseKind().(*kmsg.JoinGroupResponse)
+		answer.ErrorCode = kerr.UnknownMemberID.Code
+		close(forgotten)
+		return answer, nil, true
+	})
+	select {
+	case <-forgotten:
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "the consumer did not ask to join")
+	}
+	publish("meanwhile")
+	publish("after")
+	require.Eventually(t, func() bool {
+		for _, effect := range r.effects() {
+			if effect.ID == "after" {
+				return true
+			}
+		}
+		return false
+	}, 20*time.Second, 5*time.Millisecond)
+	for _, effect := range r.effects() {
+		require.NotEqual(t, "meanwhile", effect.ID, "what another owner processed took effect again")
+	}
+}

@@ -1,0 +1,112 @@
+package kafka_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters/kafka"
+	"github.com/hapax-go/hapax/adapters/kafka/raw"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/fault"
+)
+
+// A topic that was deleted and made anew has another ID. Clients that hold the
+// old one must take the new one up.
+func TestRecreatedTopicIsPublishedTo(t *testing.T) {
+	t.Parallel()
+	brokers := realKafka(t)
+	broker, err := kafka.Open(t.Context(), fast(brokers))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	topic := newTopic(t)
+	publisher := broker.Publisher()
+	require.NoError(t, publisher.Publish(topic, message.NewMessage("before", nil)))
+
+	for round := range 3 {
+		require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 2, []string{topic}))
+		// Concurrent callers meet the change together.
+		var callers sync.WaitGroup
+		errs := make([]error, 8)
+		for i := range errs {
+			callers.Go(func() { errs[i] = publisher.Publish(topic, message.NewMessage(fmt.Sprintf("%d-%d", round, i), nil)) })
+		}
+		callers.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+		values, err := raw.Values(within(t, 20*time.Second), brokers, topic)
+		require.NoError(t, err)
+		require.Len(t, values, len(errs))
+	}
+}
+
+// A topic that was deleted is made again where topics are made, and else named.
+func TestDeletedTopicIsNamed(t *testing.T) {
+	t.Parallel()
+	brokers := realKafka(t)
+	config := fast(brokers)
+	config.CreateTopics = false
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	topic := newTopic(t)
+	require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{topic}))
+	require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage("before", nil)))
+	require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, nil, topic))
+	err = broker.Publisher().Publish(topic, message.NewMessage("after", nil))
+	require.ErrorIs(t, err, kafka.ErrNoTopic)
+	require.ErrorContains(t, err, topic)
+}
+
+// Under a running service, its output and its input are made anew.
+func TestRecreatedTopicsOfService(t *testing.T) {
+	t.Parallel()
+	for _, serverSide := range []bool{false, true} {
+		t.Run(fmt.Sprintf("server side %t", serverSide), func(t *testing.T) {
+			t.Parallel()
+			brokers := realKafka(t)
+			broker, err := kafka.Open(t.Context(), fast(brokers))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, broker.Close()) }()
+			o := order{Name: "one", Input: newTopic(t), Group: "group", Brokers: brokers, ServerSide: serverSide}
+			o.Group += o.Input
+			o.Output = o.Input + ".out"
+			require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 2, []string{o.Input, o.Output}))
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- service(ctx, o, func(fault.Delivery) {}) }()
+			defer func() { stop(); require.NoError(t, <-ended) }()
+
+			number := 0
+			pass := func(after string) {
+				t.Helper()
+				for range 5 {
+					number++
+					id := fmt.Sprintf("%s-%d", after, number)
+					payload, err := json.Marshal(fault.Event{ID: id, Key: "key", Seq: int64(number)})
+					require.NoError(t, err)
+					msg := message.NewMessage(id, payload)
+					msg.Metadata.Set(dedup.MetaEventID, id)
+					require.NoError(t, broker.Publisher().Publish(o.Input, msg))
+				}
+				require.Eventually(t, func() bool {
+					values, err := raw.Values(within(t, 20*time.Second), brokers, o.Output)
+					require.NoError(t, err)
+					return len(values) == 5
+				}, 30*time.Second, 50*time.Millisecond, "outputs after: %s", after)
+			}
+			pass("start")
+			require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 2, []string{o.Output}))
+			pass("output made anew")
+			require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 3, []string{o.Input, o.Output}))
+			pass("input made anew")
+		})
+	}
+}
