@@ -13,16 +13,11 @@ import (
 // is closed in any case.
 func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if err := s.check(ctx); err != nil {
-		return err
-	}
-	s.wakeRelay = s.wakeEmbedded
-	for _, r := range s.registrations {
-		if err := s.mount(ctx, r); err != nil {
-			return fmt.Errorf("%s: %w", r.label(), err)
+	if err := s.start(ctx); err != nil {
+		if ctx.Err() != nil { // told to stop before it took anything
+			s.logger.Info("stopped while starting", "error", err)
+			return nil
 		}
-	}
-	if err := s.embedRelay(ctx); err != nil {
 		return err
 	}
 	s.measure()
@@ -57,6 +52,20 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	<-routing
 	s.logger.Info("drained", "took", time.Since(started).Round(time.Millisecond))
 	return err
+}
+
+// start checks the service and mounts its handlers.
+func (s *Service) start(ctx context.Context) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	s.wakeRelay = s.wakeEmbedded
+	for _, r := range s.registrations {
+		if err := s.mount(ctx, r); err != nil {
+			return fmt.Errorf("%s: %w", r.label(), err)
+		}
+	}
+	return s.embedRelay(ctx)
 }
 
 var errStopped = errors.New("the router stopped by itself")

@@ -228,3 +228,12 @@ func TestTopicsCanHaveOtherNamesAtTheBroker(t *testing.T) {
 	require.Equal(t, "orders", read(t, service, "graveyard", 1)[0].Metadata.Get(dedup.MetaDeadTopic))
 	require.NoError(t, stop())
 }
+
+// A service that is told to stop while it starts has nothing to complain about.
+func TestAStopWhileStartingIsClean(t *testing.T) {
+	service := newService(t, parse(t, ""))
+	framework.Handle(service, "orders", func(context.Context, Order) error { return nil })
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	require.NoError(t, service.Run(ctx))
+}
