@@ -39,7 +39,7 @@ type Ledger struct {
 	// try again after pauses, whoever comes; among many somebody would be too late
 	// every time, until its patience is over.
 	writer chan struct{}
-	older      older
+	older  older
 }
 
 var _ dedup.Ledger = (*Ledger)(nil)
