@@ -52,12 +52,17 @@ type Config struct {
 	// the Router needs to stay busy only costs: they grow cold in the cache, and
 	// are taken back when the flow drains. Default 64, at most Window.
 	Buffer int
+	// Freed is told when slots of the window were given back, so that Room has
+	// grown. The ending methods of a delivery are called before that. It must not
+	// block, nor call the flow. Default: nobody is told.
+	Freed func()
 }
 
 // Flow hands out deliveries. Make one with New, for one subscription, and end it
 // with Drain. All methods are safe for concurrent use.
 type Flow struct {
 	window int
+	freed  func()
 	// out is sent to by Offer and by watchers, never by the tracker: whoever
 	// reads slowly must not hold up the bookkeeping.
 	out chan *message.Message
@@ -90,6 +95,7 @@ func New(config Config) *Flow {
 	}
 	f := &Flow{
 		window:   config.Window,
+		freed:    config.Freed,
 		out:      make(chan *message.Message, min(config.Buffer, config.Window)),
 		handed:   make(chan handed, config.Window),
 		lanes:    make(map[string]*handout),
@@ -200,6 +206,9 @@ func (f *Flow) wake() {
 func (f *Flow) release(slots int) {
 	f.used -= slots
 	f.wake()
+	if f.freed != nil {
+		f.freed()
+	}
 	if f.closing && f.used == 0 {
 		f.finish()
 	}

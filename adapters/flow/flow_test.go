@@ -109,6 +109,20 @@ func TestLaneGoesOnAtOnce(t *testing.T) {
 	})
 }
 
+// Whoever is told that slots are free finds them free: nobody tells it again.
+func TestFreedIsToldOnceThereIsRoom(t *testing.T) {
+	freed := make(chan struct{}, 1)
+	f := flow.New(flow.Config{Window: 1, Freed: func() { freed <- struct{}{} }})
+	for range 1000 {
+		offer(t, f, "only", "")
+		require.Zero(t, f.Room())
+		(<-f.Messages()).Ack()
+		<-freed
+		require.Equal(t, 1, f.Room())
+	}
+	require.NoError(t, f.Drain(t.Context()))
+}
+
 func TestDrainTakesBackWhatNobodyRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := flow.New(flow.Config{Window: 10})

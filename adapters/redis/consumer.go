@@ -26,7 +26,7 @@ type consumer struct {
 	flow         *flow.Flow
 
 	current atomic.Pointer[membership]
-	slots   chan struct{} // a delivery has ended
+	slots   chan struct{} // the window has room again
 	doubt   chan struct{} // the lease may be lost
 
 	reading sync.WaitGroup
@@ -65,7 +65,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 		return nil, err
 	}
 	c.current.Store(member)
-	c.flow = flow.New(flow.Config{Window: subscription.Window})
+	c.flow = flow.New(flow.Config{Window: subscription.Window, Freed: func() { signal(c.slots) }})
 	c.reading.Go(c.read)
 	c.beating.Go(c.heartbeat)
 	c.beating.Go(c.maintain)

@@ -106,12 +106,11 @@ func (d *delivery) Abandoned() {
 // own names the entry, and the lane that it may free.
 func (d *delivery) own() entry { return entry{d.entry, d.field} }
 
-// done forgets the delivery, and tells the reader that there is room.
+// done forgets the delivery.
 func (d *delivery) done() {
 	d.member.mu.Lock()
 	delete(d.member.held, d.entry)
 	d.member.mu.Unlock()
-	signal(d.member.consumer.slots)
 }
 
 // deliveryFrom returns the delivery that a message's context belongs to.

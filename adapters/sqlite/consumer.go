@@ -68,7 +68,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 		return nil, err
 	}
 	c.current.Store(member)
-	c.flow = flow.New(flow.Config{Window: subscription.Window})
+	c.flow = flow.New(flow.Config{Window: subscription.Window, Freed: c.freed})
 	b.watching.Do(func() { b.background.Go(b.watch) })
 	b.wakes.add(c)
 	c.claiming.Go(c.claim)
@@ -91,7 +91,9 @@ func (c *consumer) suspicion() int {
 
 func (c *consumer) suspect(attempts int) bool { return attempts >= c.suspicion() }
 
-// freed is told by every delivery that ends.
+// freed is told by the flow when the window has room again. A delivery's end would
+// be too early: whoever is woken by that may find the window still full, and nobody
+// wakes it again.
 func (c *consumer) freed() { signal(c.slots) }
 
 // claim keeps the window filled, until stop.

@@ -68,7 +68,6 @@ func (d *delivery) Acked() {
 	if !d.settled.Load() {
 		d.member.consumer.ack(d.row)
 	}
-	d.member.consumer.freed()
 }
 
 // Nacked implements flow.Delivery: the message is handed out again from memory.
@@ -80,14 +79,11 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	case d.settled.Load():
 		// Its commit was told to have succeeded, or the row was gone: there is
 		// nothing left to hand out.
-		c.freed()
 		return 0, false
 	case d.fenced.Load() || d.member.lost():
-		c.freed()
 		return 0, false // another member has it by now
 	case !undone && c.exhausted(d.attempts):
 		c.bury(d, fmt.Sprintf("handed out %d times and never acknowledged", d.attempts))
-		c.freed()
 		return 0, false
 	}
 	after := d.Requested()
