@@ -186,10 +186,9 @@ func method(number uint16, arguments []byte) []byte {
 
 // Virtual hosts are apart, and VHost replaces that of the URL.
 func TestVirtualHosts(t *testing.T) {
-	management := plain.Management(servers.Require(t, servers.RabbitMQ).Management)
-	if management == "" {
-		t.Skip("the server is not the launcher's: its management plugin is not known, so no virtual host can be made")
-	}
+	server := servers.Require(t, servers.RabbitMQ)
+	servers.RequirePart(t, server, "management plugin whose address is known", server.Management != "")
+	management := plain.Management(server.Management)
 	const name = "hapax/test with spaces"
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	require.NoError(t, management.Recreate(t.Context(), name))

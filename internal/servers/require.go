@@ -30,7 +30,7 @@ func Require(t testing.TB, name string) Address {
 func RequirePart(t testing.TB, a Address, part string, has bool) {
 	t.Helper()
 	if !has {
-		notRun(t, a.Name, fmt.Errorf("%s at %s has no %s: bring one up with `make servers`", a.Name, a.URL, part))
+		notRun(t, a.Name, fmt.Errorf("%s at %s has no %s: bring one up with `make servers`", a.Name, strings.Join(a.Hosts, ","), part))
 	}
 }
 
