@@ -64,21 +64,26 @@ func openLane(ctx context.Context, name string, settings settings, broker broker
 
 // child describes consumer number n. The first ones die once where it hurts most:
 // a plain one when the effect is there and the acknowledgement is not, a Hapax one
-// on either side of its commit. Kills by progress may find nobody at work; these
-// always do.
+// before its commit, and the one that replaces it behind its commit. Kills by
+// progress may find nobody at work; these always do: before the plan's first kill
+// the consumers share enough messages that one of them reaches its point.
 func (l *lane) child(n int) fault.Command {
 	w := worker{broker: l.broker.name, lane: l.name, folder: l.settings.folder, name: fmt.Sprintf("%s-%d", l.name, n)}
 	command := fault.Command{Name: w.name, Args: w.arguments()}
-	if n <= l.settings.consumers {
-		point := failpoint.AfterHandle // handled, and not committed
-		switch {
-		case l.name == lanePlain:
-			point = failpoint.BeforeAck // inserted, and not acknowledged
-		case n%2 == 0:
-			point = failpoint.AfterMark // committed, and the Router not yet told
-		}
-		command.Failpoints = fmt.Sprintf("%s@%d", point, 1+(l.settings.seed+uint64(n)*7)%20)
+	consumers := l.settings.consumers
+	var point failpoint.Point
+	switch {
+	case n <= consumers && l.name == lanePlain:
+		point = failpoint.BeforeAck // inserted, and not acknowledged
+	case n <= consumers:
+		point = failpoint.AfterHandle // handled, and not committed
+	case n <= 2*consumers && l.name == laneHapax:
+		point = failpoint.AfterMark // committed, and the Router not yet told
+	default:
+		return command
 	}
+	share := min(max(l.settings.events/(8*consumers), 1), 20)
+	command.Failpoints = fmt.Sprintf("%s@%d", point, 1+(l.settings.seed+uint64(n)*7)%uint64(share))
 	return command
 }
 
