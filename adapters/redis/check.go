@@ -75,7 +75,7 @@ func (b *Broker) checkPersistence(ctx context.Context, server map[string]string)
 	if save != "" {
 		problem = "the append-only file is off: a restart goes back to the last snapshot, so acknowledged messages come again without their marks, and newer ones are lost"
 	}
-	return []adapters.Finding{{Name: "redis-persistence", Problem: problem, Fix: "set appendonly yes on the server, and appendfsync always if no message may be lost with a machine"}}
+	return []adapters.Finding{{Name: "redis-persistence", Fatal: true, Problem: problem, Fix: "set appendonly yes on the server, and appendfsync always if no message may be lost with a machine"}}
 }
 
 func (b *Broker) configValue(ctx context.Context, name string) (string, error) {

@@ -6,12 +6,14 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/tinylib/msgp/msgp"
 
 	"github.com/hapax-go/hapax/dedup"
 )
 
 // wire is the official adapter's format: an entry with the fields
-// _watermill_message_uuid, metadata (MessagePack) and payload.
+// _watermill_message_uuid, metadata (MessagePack) and payload. It reads what is not
+// written as plainly as packMetadata and the official adapter itself write it.
 var wire redisstream.DefaultMarshallerUnmarshaller
 
 // encoded is a message as an entry has it.
@@ -33,26 +35,68 @@ func (b *Broker) encode(topic string, msg *message.Message, now time.Time) (enco
 		return encoded{}, fmt.Errorf("%w: the payload of message %s to %q has %d bytes, the limit is %d: send a reference to the data, or raise the limit",
 			dedup.ErrBadOutput, msg.UUID, topic, len(msg.Payload), b.config.MaxPayload)
 	}
-	stamped := message.Message{UUID: msg.UUID, Payload: msg.Payload, Metadata: msg.Metadata}
-	if msg.Metadata.Get(dedup.MetaPublishedAt) == "" {
-		stamped.Metadata = make(message.Metadata, len(msg.Metadata)+1)
-		for name, value := range msg.Metadata {
-			stamped.Metadata[name] = value
+	if msg.Metadata.Get(redisstream.UUIDHeaderKey) != "" {
+		return encoded{}, fmt.Errorf("%w: message %s to %q has metadata %q: the name is the format's own, choose another", dedup.ErrBadOutput, msg.UUID, topic, redisstream.UUIDHeaderKey)
+	}
+	return encoded{topic: topic, uuid: msg.UUID, metadata: packMetadata(msg.Metadata, now), body: msg.Payload}, nil
+}
+
+// packMetadata is the official marshaler's MessagePack map, without its reflection:
+// that took longer than anything else here, and grew the stack of every handler.
+func packMetadata(metadata message.Metadata, now time.Time) []byte {
+	pairs, size := uint32(len(metadata)), 64
+	for name, value := range metadata {
+		size += len(name) + len(value) + 10
+	}
+	stamped := metadata.Get(dedup.MetaPublishedAt) != ""
+	if _, empty := metadata[dedup.MetaPublishedAt]; !stamped && !empty {
+		pairs++
+	}
+	packed := msgp.AppendMapHeader(make([]byte, 0, size), pairs)
+	for name, value := range metadata {
+		if stamped || name != dedup.MetaPublishedAt {
+			packed = msgp.AppendString(msgp.AppendString(packed, name), value)
 		}
-		stamped.Metadata[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
 	}
-	values, err := wire.Marshal(topic, &stamped)
-	if err != nil {
-		return encoded{}, fmt.Errorf("%w: encode message %s to %q: %w", dedup.ErrBadOutput, msg.UUID, topic, err)
+	if !stamped {
+		packed = msgp.AppendString(packed, dedup.MetaPublishedAt)
+		packed = msgp.AppendString(packed, now.UTC().Format(time.RFC3339Nano))
 	}
-	return encoded{topic: topic, uuid: msg.UUID, metadata: values["metadata"].([]byte), body: values["payload"].([]byte)}, nil
+	return packed
+}
+
+// unpackMetadata reads a map of strings; ok is false when it is anything else.
+func unpackMetadata(packed string) (_ message.Metadata, ok bool) {
+	pairs, rest, err := msgp.ReadMapHeaderBytes([]byte(packed))
+	if err != nil || uint64(pairs) > uint64(len(packed)) {
+		return nil, false
+	}
+	metadata := make(message.Metadata, pairs+4) // middlewares add some
+	for range pairs {
+		var name, value string
+		if name, rest, err = msgp.ReadStringBytes(rest); err != nil {
+			return nil, false
+		}
+		if value, rest, err = msgp.ReadStringBytes(rest); err != nil {
+			return nil, false
+		}
+		metadata[name] = value
+	}
+	return metadata, true
 }
 
 // decode turns an entry into a message. Entries of other programs are messages too:
 // what they lack, a UUID or a payload, the identity and the codec find missing, and
 // dead-letter them with the reason. Fields that are not the format's become metadata.
 func decode(fields map[string]any) *message.Message {
-	if _, ours := fields[redisstream.UUIDHeaderKey]; ours {
+	if uuid, ours := fields[redisstream.UUIDHeaderKey].(string); ours {
+		packed, _ := fields["metadata"].(string)
+		payload, _ := fields["payload"].(string)
+		if metadata, plain := unpackMetadata(packed); plain {
+			msg := message.NewMessage(uuid, []byte(payload))
+			msg.Metadata = metadata
+			return msg
+		}
 		if msg, err := wire.Unmarshal(fields); err == nil {
 			if msg.Metadata == nil {
 				msg.Metadata = message.Metadata{}

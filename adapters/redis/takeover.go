@@ -32,6 +32,9 @@ func (c *consumer) lane(msg *message.Message) string {
 // dead members, of those that left, and what other programs of the group forgot.
 func (c *consumer) takeTurn(ctx context.Context, m *membership) (has bool, err error) {
 	k, config := &c.keys, &c.broker.config
+	m.mu.Lock()
+	held := int64(len(m.held))
+	m.mu.Unlock()
 	reply, err := turnScript.Run(ctx, c.broker.client, []string{k.members, c.topic, k.turn, k.waiting, k.mail + m.name, k.lanes},
 		m.name, c.subscription.Group, config.Lease.Milliseconds(), flag(m.orphaned)).Slice()
 	if errors.Is(err, redis.Nil) {
@@ -41,7 +44,7 @@ func (c *consumer) takeTurn(ctx context.Context, m *membership) (has bool, err e
 	if err != nil {
 		return false, fmt.Errorf("take turn: %w", err)
 	}
-	if len(reply) != 5 {
+	if len(reply) != 6 {
 		return false, fmt.Errorf("take turn: the script answered %v", reply)
 	}
 	for _, consumer := range reply[3].([]any) {
@@ -53,8 +56,12 @@ func (c *consumer) takeTurn(ctx context.Context, m *membership) (has bool, err e
 	if has = reply[0].(int64) == 1; has {
 		m.orphaned = false
 	}
-	taken := reply[2].(int64) > 0
-	m.unseen = m.unseen || taken || reply[1].(int64) > 0
+	mail := reply[1].(int64) > 0
+	// More is pending than is held: a read whose answer was given up reached the server
+	// after this consumer had looked for what it missed.
+	strayed := !m.unseen && !mail && reply[5].(int64) > held
+	taken := reply[2].(int64) > 0 || strayed
+	m.unseen = m.unseen || taken || mail
 	m.unassigned = m.unassigned || taken
 	return has, nil
 }

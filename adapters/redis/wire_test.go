@@ -1,6 +1,8 @@
 package redis_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +56,9 @@ func sample() *message.Message {
 	msg := message.NewMessage("uuid", []byte("\x00payload\xff"))
 	msg.Metadata.Set(dedup.MetaKey, "key")
 	msg.Metadata.Set("name", "välue")
+	for _, length := range []int{31, 32, 255, 256, 65_536} { // each has a header of its own
+		msg.Metadata.Set(fmt.Sprint(length), strings.Repeat("x", length))
+	}
 	return msg
 }
 
@@ -88,7 +93,9 @@ func TestWritesTheOfficialFormat(t *testing.T) {
 	msg := receive(t, messages)
 	require.Equal(t, "uuid", msg.UUID)
 	require.Equal(t, sample().Payload, msg.Payload)
-	require.Equal(t, "välue", msg.Metadata.Get("name"))
+	for name, value := range sample().Metadata {
+		require.Equal(t, value, msg.Metadata.Get(name))
+	}
 	require.NotEmpty(t, msg.Metadata.Get(dedup.MetaPublishedAt))
 	msg.Ack()
 }

@@ -5,9 +5,16 @@
 -- KEYS: members, stream, lanes
 -- ARGV: consumer, group, prefix of mail keys, lease in ms, then (lane, entry ID)...
 -- Returns false when this consumer is no member, else the indexes given away, from 0; or {-1}
--- when a lane belongs to one that is no member any more.
+-- when a lane, or an entry, belongs to one that is no member any more.
 local consumer, group = ARGV[1], ARGV[2]
 if not redis.call('ZSCORE', KEYS[1], consumer) then return false end
+
+-- One that was taken for dead may read once more before it learns of it, and what it
+-- read then comes before what is asked for here: take that over first.
+for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[2], group)) do
+  local name, pending = info[2], info[4]
+  if pending > 0 and string.sub(name, 1, 6) == 'hapax-' and not redis.call('ZSCORE', KEYS[1], name) then return {-1} end
+end
 
 local function later(a, b) -- of two entry IDs; as text, because they have 64 bits
   local am, as = string.match(a, '(%d+)-(%d+)')

@@ -5,7 +5,8 @@
 -- ARGV: consumer, group, lease in ms, a lane is known to have a dead owner (0|1)
 -- Returns false when this consumer is no member, else
 --   {has the turn (0|1), has mail (0|1), entries taken over, fenced consumers,
---    entries that were trimmed before they were acknowledged: lost}
+--    entries that were trimmed before they were acknowledged: lost, entries pending
+--    for this consumer before it took any over; 0 without the turn}
 local consumer, group, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -25,18 +26,19 @@ local holder = redis.call('GET', KEYS[3])
 local mail = redis.call('DEL', KEYS[5])
 if holder and holder ~= consumer and redis.call('ZSCORE', KEYS[1], holder) then
   redis.call('SET', KEYS[4], 1, 'PX', lease)
-  return {0, mail, 0, fenced, {}}
+  return {0, mail, 0, fenced, {}, 0}
 end
 redis.call('SET', KEYS[3], consumer)
 
 -- What members left or died with is taken over at once, all of it: until it has an
 -- owner, nobody could keep the order of its keys. What other programs read and
 -- forgot is taken over when it has been idle for the lease.
-local taken, lost = 0, {}
+local taken, lost, mine = 0, {}, 0
 for _, list in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[2], group)) do
   local info = {}
   for i = 1, #list, 2 do info[list[i]] = list[i + 1] end
   local name = info['name']
+  if name == consumer then mine = info['pending'] end
   if info['pending'] > 0 and name ~= consumer and not redis.call('ZSCORE', KEYS[1], name) then
     local own = string.sub(name, 1, 6) == 'hapax-'
     local from = '-'
@@ -74,4 +76,4 @@ if taken > 0 or ARGV[4] == '1' then
     end
   end
 end
-return {1, mail, taken, fenced, lost}
+return {1, mail, taken, fenced, lost, mine}
