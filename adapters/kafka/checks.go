@@ -40,9 +40,10 @@ func (b *Broker) Checks(ctx context.Context, uses []adapters.Use) (findings []ad
 				continue
 			}
 			found := b.topicFindings(ctx, name, len(nodes))
-			if topic == use.Topic {
+			switch {
+			case topic == use.Topic && use.Strategy != dedup.StrategyNone:
 				found = append(found, b.retentionFindings(ctx, name, use.Window)...)
-			} else if !found[0].OK() {
+			case topic != use.Topic && !found[0].OK():
 				// Events that cannot be processed come again instead: nothing is lost.
 				found[0].Name, found[0].Fatal = "kafka-dead-letters", false
 			}
@@ -128,7 +129,8 @@ func uncleanElection(topic, enabled string) adapters.Finding {
 
 // retentionFindings compares how long a topic keeps messages with the window. A
 // group that lost its offsets begins with the oldest message that is kept, so
-// that is the oldest that may come again.
+// that is the oldest that may come again. It takes no operator to lose them: Kafka
+// forgets the offsets of a group that was away for offsets.retention.minutes.
 func (b *Broker) retentionFindings(ctx context.Context, topic string, window time.Duration) []adapters.Finding {
 	settings, err := b.topicConfig(ctx, topic)
 	if err != nil {
@@ -138,15 +140,18 @@ func (b *Broker) retentionFindings(ctx context.Context, topic string, window tim
 	kept, err := strconv.ParseInt(settings["retention.ms"], 10, 64)
 	switch {
 	case settings["cleanup.policy"] != "" && settings["cleanup.policy"] != "delete":
+		finding.Fatal = true
 		finding.Problem = fmt.Sprintf("cleanup.policy=%s: compaction may remove an event before it was processed, when a newer one has its key", settings["cleanup.policy"])
 		finding.Fix = fmt.Sprintf("kafka-configs.sh --alter --topic %s --add-config cleanup.policy=delete", topic)
 	case err != nil:
 		finding.Problem = "retention.ms is not told, so it cannot be compared with dedup.window"
 		finding.Fix = "make sure yourself that the topic keeps messages no longer than dedup.window"
 	case kept < 0:
+		finding.Fatal = true
 		finding.Problem = fmt.Sprintf("it keeps messages for ever, but dedup.window is %s: when the group's offsets are lost or reset, what is older than that takes effect again", window)
 		finding.Fix = fmt.Sprintf("set retention.ms=%d on the topic, or a longer dedup.window", window.Milliseconds())
 	case kept > window.Milliseconds():
+		finding.Fatal = true
 		finding.Problem = fmt.Sprintf("it keeps messages for %s, longer than dedup.window of %s: when the group's offsets are lost or reset, what is older than the window takes effect again", time.Duration(kept)*time.Millisecond, window)
 		finding.Fix = fmt.Sprintf("set dedup.window to %s, or retention.ms=%d on the topic", time.Duration(kept)*time.Millisecond, window.Milliseconds())
 	default:

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,9 +28,9 @@ type delivery struct {
 	committing atomic.Bool
 	// counted: it is among consumer.active.
 	counted atomic.Bool
-	sent    bool             // counted as busy in its partition
-	ctx     *deliveryContext // of the message handed out last
-	msg     *message.Message // handed out last
+	sent    bool                      // counted as busy in its partition
+	ctx     *adapters.DeliveryContext // of the message handed out last
+	msg     *message.Message          // handed out last
 }
 
 // Lane implements flow.Delivery.
@@ -59,8 +60,8 @@ func (d *delivery) Message() *message.Message {
 		msg = message.NewMessage("", r.Value)
 	}
 	d.Attempt = d.attempts
-	d.ctx = &deliveryContext{Context: d.partition.ctx, delivery: d}
-	msg.SetContext(adapters.WithDelivery(d.ctx, &d.Delivery))
+	d.ctx = adapters.NewDeliveryContext(d.partition.ctx, &d.Delivery, d)
+	msg.SetContext(d.ctx)
 	d.msg = msg
 	return msg
 }
@@ -71,7 +72,7 @@ func (d *delivery) Acked() {
 	if d.committing.Load() {
 		return
 	}
-	d.ctx.end(nil)
+	d.ctx.End(nil)
 	d.settle()
 }
 
@@ -87,7 +88,7 @@ func (d *delivery) settle() {
 // Nacked implements flow.Delivery: the message is handed out again from memory.
 func (d *delivery) Nacked() (time.Duration, bool) {
 	d.leave()
-	d.ctx.end(nil)
+	d.ctx.End(nil)
 	c := d.partition.consumer
 	switch {
 	case d.committing.Load():
@@ -114,7 +115,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 func (d *delivery) Abandoned() {
 	d.leave()
 	if d.ctx != nil && !d.committing.Load() {
-		d.ctx.end(errDraining)
+		d.ctx.End(errDraining)
 	}
 	d.inactive()
 }
@@ -142,3 +143,7 @@ var (
 	errNotOurs   = errors.New("the message did not come from a subscriber of this broker, or its context was replaced")
 	errLogBroken = errors.New("processed IDs could not be restored")
 )
+
+// deliveryFrom returns the delivery that a message's context belongs to; nil when it
+// is not of this broker.
+func deliveryFrom(ctx context.Context) *delivery { return adapters.OwnDelivery[*delivery](ctx) }

@@ -139,7 +139,7 @@ func (it *item) finish(err error) {
 			d.committing.Store(false) // the message is nacked, and comes again
 		}
 		if err == nil || it.released.Load() {
-			d.ctx.end(nil)
+			d.ctx.End(nil)
 		}
 		d.partition.exit()
 	}

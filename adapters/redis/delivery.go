@@ -32,7 +32,7 @@ type delivery struct {
 	settled atomic.Bool
 	// fenced: a commit found that the entry is not this member's any more.
 	fenced atomic.Bool
-	ctx    *deliveryContext // of the message handed out last
+	ctx    *adapters.DeliveryContext // of the message handed out last
 }
 
 // Message implements flow.Delivery.
@@ -42,8 +42,8 @@ func (d *delivery) Message() *message.Message {
 	if d.first = nil; msg == nil {
 		msg = decode(d.fields) // anew: a handler may have changed the last one
 	}
-	d.ctx = &deliveryContext{Context: d.member.ctx, delivery: d}
-	msg.SetContext(adapters.WithDelivery(d.ctx, &d.Delivery))
+	d.ctx = adapters.NewDeliveryContext(d.member.ctx, &d.Delivery, d)
+	msg.SetContext(d.ctx)
 	return msg
 }
 
@@ -53,7 +53,7 @@ func (d *delivery) Lane() string { return d.lane }
 // Acked implements flow.Delivery. Killed between the handler's Ack and this XACK:
 // the message comes again, as it must.
 func (d *delivery) Acked() {
-	d.ctx.end(nil)
+	d.ctx.End(nil)
 	if d.settled.Load() {
 		d.done()
 		return
@@ -63,7 +63,7 @@ func (d *delivery) Acked() {
 
 // Nacked implements flow.Delivery: the message is handed out again from memory.
 func (d *delivery) Nacked() (time.Duration, bool) {
-	d.ctx.end(nil)
+	d.ctx.End(nil)
 	c := d.member.consumer
 	switch {
 	case d.settled.Load() || d.fenced.Load() || d.member.lost():
@@ -98,7 +98,7 @@ func (d *delivery) fence(err error) {
 // rest of this member's, when it leaves.
 func (d *delivery) Abandoned() {
 	if d.ctx != nil {
-		d.ctx.end(errDraining)
+		d.ctx.End(errDraining)
 	}
 	d.done()
 }
@@ -113,13 +113,9 @@ func (d *delivery) done() {
 	d.member.mu.Unlock()
 }
 
-// deliveryFrom returns the delivery that a message's context belongs to.
-func deliveryFrom(ctx context.Context) *delivery {
-	delivery, _ := ctx.Value(deliveryKey{}).(*delivery)
-	return delivery
-}
-
-type deliveryKey struct{}
+// deliveryFrom returns the delivery that a message's context belongs to; nil when it
+// is not of this broker.
+func deliveryFrom(ctx context.Context) *delivery { return adapters.OwnDelivery[*delivery](ctx) }
 
 func signal(wake chan struct{}) {
 	select {

@@ -54,7 +54,7 @@ func newServer(t *testing.T, encryption *tls.Config, args ...string) *server {
 	if encryption != nil {
 		ports = []string{"--port", "0", "--tls-port", port}
 	}
-	return &server{address: address, tls: encryption, args: slices.Concat([]string{program, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--daemonize", "no"}, ports, args)}
+	return &server{address: address, tls: encryption, args: slices.Concat([]string{program, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--daemonize", "no", "--appendonly", "yes"}, ports, args)}
 }
 
 func (s *server) url() string { return "redis://" + s.address }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,8 +39,8 @@ type delivery struct {
 	fenced atomic.Bool
 	// undone: a commit failed through no fault of this message.
 	undone  atomic.Bool
-	ctx     *deliveryContext // of the message handed out last
-	retryAt time.Time        // set by Nacked; read by Abandoned, which follows it
+	ctx     *adapters.DeliveryContext // of the message handed out last
+	retryAt time.Time                 // set by Nacked; read by Abandoned, which follows it
 }
 
 // Message implements flow.Delivery.
@@ -53,8 +52,8 @@ func (d *delivery) Message() *message.Message {
 		msg.Metadata = decodeMetadata(d.metadata)
 	}
 	d.decoded = nil
-	d.ctx = &deliveryContext{Context: d.member.ctx, delivery: d}
-	msg.SetContext(adapters.WithDelivery(d.ctx, &d.Delivery))
+	d.ctx = adapters.NewDeliveryContext(d.member.ctx, &d.Delivery, d)
+	msg.SetContext(d.ctx)
 	return msg
 }
 
@@ -64,7 +63,7 @@ func (d *delivery) Lane() string { return d.lane }
 // Acked implements flow.Delivery. Killed between the handler's Ack and the commit
 // of this delete: the message comes again, as it must.
 func (d *delivery) Acked() {
-	d.ctx.end(nil)
+	d.ctx.End(nil)
 	if !d.settled.Load() {
 		d.member.consumer.ack(d.row)
 	}
@@ -72,7 +71,7 @@ func (d *delivery) Acked() {
 
 // Nacked implements flow.Delivery: the message is handed out again from memory.
 func (d *delivery) Nacked() (time.Duration, bool) {
-	d.ctx.end(nil)
+	d.ctx.End(nil)
 	c := d.member.consumer
 	undone := d.undone.Swap(false)
 	switch {
@@ -115,93 +114,16 @@ func (d *delivery) fence(err error) {
 // member, when it leaves.
 func (d *delivery) Abandoned() {
 	if d.ctx != nil {
-		d.ctx.end(errDraining)
+		d.ctx.End(errDraining)
 	}
 	if time.Until(d.retryAt) > time.Second {
 		d.member.consumer.postpone(d.row, d.retryAt)
 	}
 }
 
-// deliveryFrom returns the delivery that a message's context belongs to.
-func deliveryFrom(ctx context.Context) *delivery {
-	delivery, _ := ctx.Value(deliveryKey{}).(*delivery)
-	return delivery
-}
-
-type deliveryKey struct{}
-
-// deliveryContext is a message's context. It has the values of the context that
-// Subscribe got, and ends when the work is no longer this member's: when the
-// message is acked or nacked, when the member's lease is lost, when draining takes
-// too long. It becomes a real cancellable context when somebody asks for Done:
-// registering each message with the member's context would cost more than its
-// row does.
-type deliveryContext struct {
-	context.Context // the member's
-	delivery        *delivery
-
-	mu     sync.Mutex
-	real   context.Context
-	cancel context.CancelCauseFunc
-	cause  error
-}
-
-// Done implements context.Context.
-func (c *deliveryContext) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.real == nil {
-		c.real, c.cancel = context.WithCancelCause(c.Context)
-		if c.cause != nil {
-			c.cancel(c.cause)
-		}
-	}
-	return c.real.Done()
-}
-
-// Err implements context.Context.
-func (c *deliveryContext) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.real != nil:
-		return c.real.Err()
-	case c.cause != nil:
-		return context.Canceled
-	default:
-		return c.Context.Err()
-	}
-}
-
-// Value implements context.Context. The real context, once there is one, answers
-// for the context package's own keys, so that derived contexts find it.
-func (c *deliveryContext) Value(key any) any {
-	if key == (deliveryKey{}) {
-		return c.delivery
-	}
-	c.mu.Lock()
-	real := c.real
-	c.mu.Unlock()
-	if real == nil {
-		real = c.Context
-	}
-	return real.Value(key)
-}
-
-// end ends the context, because the message is done with when cause is nil.
-func (c *deliveryContext) end(cause error) {
-	if cause == nil {
-		cause = context.Canceled
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause == nil {
-		c.cause = cause
-		if c.cancel != nil {
-			c.cancel(cause)
-		}
-	}
-}
+// deliveryFrom returns the delivery that a message's context belongs to; nil when it
+// is not of this broker.
+func deliveryFrom(ctx context.Context) *delivery { return adapters.OwnDelivery[*delivery](ctx) }
 
 var (
 	errDraining  = errors.New("subscription was closed before the message was done")
