@@ -27,7 +27,7 @@ demo: build ## Run the Black Friday demo (BROKER=sqlite EVENTS=4000 SEED=0)
 	bin/hapax demo $(if $(BROKER),--broker $(BROKER)) --events $(EVENTS) --seed $(SEED)
 
 .PHONY: test
-test: lint ## Run every test, with the race detector where there is a C compiler; on the real servers that are up
+test: lint servers ## Start the real servers that can be had, and run every test, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler found: running without the race detector"
 	$(SERVERS) report --reset
 	$(GO) test $(RACE) -count 1 -timeout 20m $(PACKAGES) || { $(SERVERS) report; exit 1; }
@@ -35,7 +35,7 @@ test: lint ## Run every test, with the race detector where there is a C compiler
 
 .PHONY: test-real
 test-real: export REQUIRE_REAL = 1
-test-real: servers test ## Start the real servers, run every test, and fail where a server is missing
+test-real: test ## The same, and fail where a server is missing
 
 .PHONY: servers
 servers: ## Start the real brokers and databases that tests use, on loopback (ONLY=kafka,redis for some)

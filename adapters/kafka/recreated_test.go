@@ -110,3 +110,47 @@ func TestRecreatedTopicsOfService(t *testing.T) {
 		})
 	}
 }
+
+// A topic is given more partitions while a service consumes it: the log of processed
+// IDs follows.
+func TestPartitionsAddedUnderService(t *testing.T) {
+	t.Parallel()
+	brokers := realKafka(t)
+	o := order{Name: "one", Input: newTopic(t), Group: "group", Brokers: brokers, ServerSide: true}
+	o.Group += o.Input
+	o.Output = o.Input + ".out"
+	require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{o.Input, o.Output}))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- service(ctx, o, func(fault.Delivery) {}) }()
+	defer func() { stop(); require.NoError(t, <-ended) }()
+	outputs := 0
+	pass := func(events int) {
+		t.Helper()
+		outputs += events
+		broker, err := kafka.Open(t.Context(), fast(brokers)) // that knows all partitions
+		require.NoError(t, err)
+		defer func() { require.NoError(t, broker.Close()) }()
+		for i := range events {
+			id := fmt.Sprintf("%d-%d", outputs, i)
+			payload, err := json.Marshal(fault.Event{ID: id, Key: id, Seq: 1})
+			require.NoError(t, err)
+			for range 2 {
+				msg := message.NewMessage("", payload)
+				msg.Metadata.Set(dedup.MetaEventID, id)
+				msg.Metadata.Set(dedup.MetaKey, id)
+				require.NoError(t, broker.Publisher().Publish(o.Input, msg))
+			}
+		}
+		var values [][]byte
+		require.Eventually(t, func() bool {
+			values, err = raw.Values(within(t, 20*time.Second), brokers, o.Output)
+			require.NoError(t, err)
+			return len(values) >= outputs
+		}, 60*time.Second, 50*time.Millisecond)
+		require.Len(t, values, outputs)
+	}
+	pass(1)
+	require.NoError(t, raw.Grow(within(t, 20*time.Second), brokers, 4, o.Input))
+	pass(20)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -66,6 +67,12 @@ func (t *transactor) load(partitions []*partition) error {
 	c := t.consumer
 	began := time.Now()
 	stretches, err := c.broker.extent(t.ctx, c.idLog)
+	if err == nil && slices.ContainsFunc(partitions, func(p *partition) bool { return int(p.number) >= len(stretches) }) {
+		// The topic was given more partitions.
+		if err = c.broker.readyIDLog(t.ctx, c.idLog, c.name, t.window); err == nil {
+			stretches, err = c.broker.extent(t.ctx, c.idLog)
+		}
+	}
 	if err != nil {
 		return err
 	}

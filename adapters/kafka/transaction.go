@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -225,6 +226,10 @@ func (tx *transaction) log(partitions map[*partition][]*dedup.Entry) {
 			if err != nil {
 				tx.refused.Store(true)
 				tx.suspect(tx.consumer.idLog, err)
+				var answer *kerr.Error
+				if !errors.As(err, &answer) && !errors.Is(err, kgo.ErrAborting) {
+					tx.stale.Store(true) // the client refused: it may not know of partitions that were added
+				}
 				tx.consumer.logger.Warn("send processed IDs", "log", tx.consumer.idLog, "partition", p.number, "error", err)
 			}
 		})

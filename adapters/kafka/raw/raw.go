@@ -43,6 +43,27 @@ func Reset(ctx context.Context, brokers []string, partitions int32, anew []strin
 	return nil
 }
 
+// Grow gives a topic more partitions.
+func Grow(ctx context.Context, brokers []string, partitions int, topic string) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10*time.Millisecond))
+	if err != nil {
+		return fmt.Errorf("open client: %w", err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	grown, err := admin.UpdatePartitions(ctx, partitions, topic)
+	if err == nil {
+		err = grown.Error()
+	}
+	if err == nil {
+		err = await(ctx, admin, func(t kadm.TopicDetail) bool { return t.Err == nil && len(t.Partitions) == partitions }, topic)
+	}
+	if err != nil {
+		return fmt.Errorf("add partitions to topic %q: %w", topic, err)
+	}
+	return nil
+}
+
 // await waits until all topics are as they should be.
 func await(ctx context.Context, admin *kadm.Client, done func(kadm.TopicDetail) bool, topics ...string) error {
 	for {
