@@ -82,7 +82,7 @@ func (s *Schema) Up(ctx context.Context) ([]Migration, error) {
 	if err := s.createSchema(ctx); err != nil {
 		return nil, err
 	}
-	for attempt := 0; ; attempt++ {
+	for deadline := time.Now().Add(patience); ; {
 		results, err := s.provider.Up(ctx)
 		if err == nil {
 			var applied []Migration
@@ -91,14 +91,18 @@ func (s *Schema) Up(ctx context.Context) ([]Migration, error) {
 			}
 			return applied, nil
 		}
-		// SQLite has no lock to hold around it all. Of two processes one finds the
-		// other's table or row, and starts again.
-		if s.dialect != sqldb.SQLite || attempt == 20 || ctx.Err() != nil {
+		// SQLite has no lock to hold around it all, and goose looks at the version table
+		// before it locks, which MySQL shows while its first row is missing. Of two
+		// processes one finds the other's table or row, and starts again.
+		if s.dialect == sqldb.Postgres || ctx.Err() != nil || time.Now().After(deadline) {
 			return nil, fmt.Errorf("migrate database: %w", err)
 		}
 		time.Sleep(10*time.Millisecond + rand.N(20*time.Millisecond))
 	}
 }
+
+// patience is how long Up starts again after what another process may have caused.
+const patience = 2 * time.Second
 
 func (s *Schema) name(version int64) string {
 	for _, m := range s.migrations {

@@ -5,7 +5,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/pressly/goose/v3/database"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -71,6 +73,29 @@ func TestProcessesMigrateAtTheSameTime(t *testing.T) {
 		list, err := tables.Status(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, len(list), total)
+	})
+}
+
+// A process that migrates has made the version table and not yet its first row, when
+// another one looks.
+func TestProcessMigratesWhileAnotherBegins(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		if dialect == sqldb.Postgres {
+			return // there both are one transaction
+		}
+		tables, db := open(t, dialect, dsn, schema.Names{})
+		kind := map[sqldb.Dialect]database.Dialect{sqldb.MySQL: database.DialectMySQL, sqldb.SQLite: database.DialectSQLite3}[dialect]
+		store, err := database.NewStore(kind, "hapax_migrations")
+		require.NoError(t, err)
+		require.NoError(t, store.CreateVersionTable(t.Context(), db))
+		begun := make(chan error, 1)
+		time.AfterFunc(100*time.Millisecond, func() {
+			_, err := db.Exec("INSERT INTO hapax_migrations (version_id, is_applied) VALUES (0, 1)")
+			begun <- err
+		})
+		_, err = tables.Up(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, <-begun)
 	})
 }
 
