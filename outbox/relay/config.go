@@ -40,7 +40,7 @@ type Config struct {
 	// Lease is how long a shard waits for an owner that died. Default 5s, 500ms
 	// at least.
 	Lease time.Duration
-	// PollInterval is how often an idle relay looks for rows. Default 15ms, and
+	// PollInterval is how often an idle relay looks for rows. Default 10ms, and
 	// 250ms while it listens to PostgreSQL.
 	PollInterval time.Duration
 	// MaxAttempts is how often a row is tried before it is parked. Default 10.

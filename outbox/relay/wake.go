@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	pollAlone     = 15 * time.Millisecond
+	pollAlone     = 10 * time.Millisecond
 	pollListening = 250 * time.Millisecond
 )
 
