@@ -26,7 +26,6 @@ func openRabbitMQ(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 		DeliveryLimit:   cfg.RabbitMQ.DeliveryLimit,
 		ConsumerTimeout: time.Duration(cfg.RabbitMQ.ConsumerTimeout),
 		HandlerTimeout:  time.Duration(cfg.Consumer.HandlerTimeout),
-		DedupWindow:     time.Duration(cfg.Dedup.Window),
 		MaxDeliveries:   cfg.Consumer.MaxDeliveries,
 		// With ordering "none" all members share the queue, whatever these say.
 		SingleActiveConsumer: cfg.RabbitMQ.SingleActiveConsumer,

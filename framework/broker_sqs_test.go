@@ -53,11 +53,17 @@ func TestServiceOnSQS(t *testing.T) {
 				}
 				require.NoError(t, service.Publisher().Publish("orders", msg))
 			}
+			require.NoError(t, service.Publisher().Publish("orders", emptyID()))
 			stop := start(t, service)
-			reasons := map[string]string{}
-			for _, letter := range readNamed(t, service, cfg, "orders.dead", 3) {
-				reasons[letter.Metadata.Get(dedup.MetaEventID)] = letter.Metadata.Get(dedup.MetaDeadError)
+			reasons, nameless := map[string]string{}, 0
+			for _, letter := range readNamed(t, service, cfg, "orders.dead", 4) {
+				id := letter.Metadata.Get(dedup.MetaEventID)
+				reasons[id] = letter.Metadata.Get(dedup.MetaDeadError)
+				if id == "" {
+					nameless++
+				}
 			}
+			require.Equal(t, 2, nameless, "without an ID, and with an empty one")
 			require.Contains(t, reasons["bad"], "decode json as framework_test.Order")
 			require.Contains(t, reasons[""], "event has no ID")
 			require.Contains(t, reasons["huge"], "bytes as SQS counts them (payload 300315)")
@@ -90,15 +96,17 @@ func TestStartErrorsOnSQS(t *testing.T) {
 			c.Topics = map[string]config.Topic{"orders": {Name: strings.Repeat("long", 30)}}
 		}, "SQS allows 1 to 80"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			cfg := onSQS(t, "sqs", "")
-			test.change(cfg)
-			service, err := framework.New(t.Context(), cfg)
-			if err == nil {
-				framework.Handle(service, "orders", func(context.Context, Order) error { return nil })
-				err = service.Run(t.Context())
-			}
-			require.ErrorContains(t, err, test.error)
-		})
+		for _, broker := range []string{"sqs", "sqs-fifo"} {
+			t.Run(name+", "+broker, func(t *testing.T) {
+				cfg := onSQS(t, broker, "")
+				test.change(cfg)
+				service, err := framework.New(t.Context(), cfg)
+				if err == nil {
+					framework.Handle(service, "orders", func(context.Context, Order) error { return nil })
+					err = service.Run(t.Context())
+				}
+				require.ErrorContains(t, err, test.error)
+			})
+		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
-// checkDatabases looks at the databases that marks are kept in: that of the inbox,
-// and that of the ledger.
+// checkDatabases looks at what marks are kept in, when it is not the broker: the
+// database of the inbox, and that of the ledger.
 func checkDatabases(ctx context.Context, cfg *config.Config, handlers map[string]string) (findings []adapters.Finding) {
 	var inbox, ledger bool
 	for handler, topic := range handlers {
@@ -27,6 +27,9 @@ func checkDatabases(ctx context.Context, cfg *config.Config, handlers map[string
 	}
 	// The service's own database has the inbox and, without another, the ledger.
 	store, dsn := cfg.LedgerStore()
+	if ledger && store == "redis" {
+		findings = append(findings, checkRedisLedger(ctx, cfg, dsn)...)
+	}
 	ledger = ledger && (store == "postgres" || store == "mysql" || store == "sqlite")
 	if inbox {
 		open := func() (*sql.DB, sqldb.Dialect, error) { return OpenDatabase(ctx, cfg) }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hapax-go/hapax/adapters/redis"
 	redisledger "github.com/hapax-go/hapax/adapters/redis/ledger"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/coalesce"
@@ -113,10 +112,7 @@ func (s *Service) ledgerDatabase(ctx context.Context, dsn config.DSN) (*sqlDatab
 
 // openRedisLedger connects to a server of its own, or to that of the redis block.
 func (s *Service) openRedisLedger(ctx context.Context, dsn config.DSN, window time.Duration) (dedup.Ledger, error) {
-	connection, err := redisConfig(s.config, s.logger)
-	if dsn != "" {
-		connection, err = redis.ParseURL(dsn.Reveal())
-	}
+	connection, err := redisLedgerConfig(s.config, dsn, s.logger)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.whereLedger(), err)
 	}
@@ -128,11 +124,13 @@ func (s *Service) openRedisLedger(ctx context.Context, dsn config.DSN, window ti
 }
 
 // whereLedger is the place in the config that says where the ledger is.
-func (s *Service) whereLedger() string {
-	if s.config.Dedup.Ledger.DSN == "" && s.config.SQL.Enabled() {
-		return s.config.Where("sql.dsn")
+func (s *Service) whereLedger() string { return whereLedger(s.config) }
+
+func whereLedger(cfg *config.Config) string {
+	if cfg.Dedup.Ledger.DSN == "" && cfg.SQL.Enabled() {
+		return cfg.Where("sql.dsn")
 	}
-	return s.config.Where("dedup.ledger.dsn")
+	return cfg.Where("dedup.ledger.dsn")
 }
 
 // journaled gives a handler the journal of handlers.Once, if the service has a

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -160,19 +162,49 @@ func TestTraceGoesThrough(t *testing.T) {
 	}, parents)
 }
 
-// Without a collector nothing is recorded, but a trace is handed on.
-func TestTraceIsHandedOn(t *testing.T) {
-	service := newService(t, parse(t, ""))
+const parentTrace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+// handOn runs a service that answers an event, which has come with a trace, on the
+// topic shipments.
+func handOn(t *testing.T, cfg *config.Config) (service *framework.Service, stop func() error) {
+	service = newService(t, cfg)
 	framework.Handle(service, "orders", func(_ context.Context, order Order) (Shipment, error) {
 		return Shipment{order.ID}, nil
 	}, framework.To("shipments"))
-	stop := start(t, service)
-	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	stop = start(t, service)
 	msg := message.NewMessage("", []byte(`{"id":"1"}`))
 	msg.Metadata.Set(dedup.MetaEventID, "1")
-	msg.Metadata.Set("traceparent", parent)
+	msg.Metadata.Set("traceparent", parentTrace)
 	require.NoError(t, service.Publisher().Publish("orders", msg))
-	require.Equal(t, parent, read(t, service, "shipments", 1)[0].Metadata.Get("traceparent"))
+	return service, stop
+}
+
+// Without a collector nothing is recorded, but a trace is handed on.
+func TestTraceIsHandedOn(t *testing.T) {
+	service, stop := handOn(t, parse(t, ""))
+	require.Equal(t, parentTrace, read(t, service, "shipments", 1)[0].Metadata.Get("traceparent"))
+	require.NoError(t, stop())
+}
+
+// Also through the outbox of a database, and a relay apart from the service.
+func TestTraceGoesThroughTheOutbox(t *testing.T) {
+	cfg := parse(t, fmt.Sprintf("sql: {dsn: %q, outbox: {relay: false}}\n", filepath.Join(t.TempDir(), "shop.db")))
+	service, stop := handOn(t, cfg)
+	db, _, err := framework.OpenDatabase(t.Context(), cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	require.Eventually(t, func() bool {
+		var waiting int
+		err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM hapax_outbox WHERE topic = 'shipments'`).Scan(&waiting)
+		return err == nil && waiting == 1
+	}, patience, 10*time.Millisecond)
+
+	ctx, end := context.WithCancel(t.Context())
+	relayed := make(chan error, 1)
+	go func() { relayed <- framework.RunRelay(ctx, cfg) }()
+	require.Equal(t, parentTrace, read(t, service, "shipments", 1)[0].Metadata.Get("traceparent"))
+	end()
+	require.NoError(t, <-relayed)
 	require.NoError(t, stop())
 }
 

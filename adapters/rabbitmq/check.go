@@ -44,20 +44,10 @@ func (b *Broker) Check(ctx context.Context) (findings []adapters.Finding) {
 			Fix: "set consumer.handler_timeout below rabbitmq.consumer_timeout, or raise the latter here and in the server",
 		})
 	}
-	window, horizon := b.config.DedupWindow, b.horizon()
-	if window > 0 && horizon == unlimited {
-		findings = append(findings, adapters.Finding{
-			Name:    "rabbitmq-window-too-short",
-			Problem: fmt.Sprintf("dedup.window is %s, but without a limit of deliveries there is no limit either to how late RabbitMQ may deliver a message again: such a copy would take effect a second time", window),
-			Fix:     "set consumer.max_deliveries, or rabbitmq.delivery_limit",
-		})
-	} else if window > 0 && window < horizon {
-		findings = append(findings, adapters.Finding{
-			Name: "rabbitmq-window-too-short",
-			Problem: fmt.Sprintf("dedup.window is %s, but RabbitMQ may deliver a message again %s after it was processed (consumer_timeout %s, for each of the deliveries that are allowed): such a copy would take effect a second time",
-				window, horizon, b.config.ConsumerTimeout),
-			Fix: fmt.Sprintf("set dedup.window to %s or more", horizon),
-		})
+	if window := b.config.DedupWindow; window > 0 {
+		if finding := b.checkWindow(window, b.config.MaxDeliveries); !finding.OK() {
+			findings = append(findings, finding)
+		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -68,15 +58,39 @@ func (b *Broker) Check(ctx context.Context) (findings []adapters.Finding) {
 			Fix:     "to change it, let the consumers empty it, delete it, and start the service again; or set the argument by a policy",
 		})
 	}
+	for queue, holds := range b.leftovers {
+		findings = append(findings, adapters.Finding{
+			Name:    "rabbitmq-queue-left-over",
+			Problem: fmt.Sprintf("queue %q is from before rabbitmq.partitions was changed (%s at the start): it still gets a copy of every message and fills up, and what it held then may be unprocessed", queue, holds),
+			Fix:     "let consumers with the former setting empty it, as duplicates go by, then delete it, and the other queues of that setting",
+		})
+	}
 	return findings
+}
+
+// checkWindow compares how long marks last with how late a message may come again.
+func (b *Broker) checkWindow(window time.Duration, maxDeliveries int) adapters.Finding {
+	finding, horizon := adapters.Finding{Name: "rabbitmq-window-too-short"}, b.horizon(maxDeliveries)
+	switch {
+	case horizon == unlimited:
+		finding.Problem = fmt.Sprintf("dedup.window is %s, but without a limit of deliveries there is no limit either to how late RabbitMQ may deliver a message again: such a copy would take effect a second time", window)
+		finding.Fix = "set consumer.max_deliveries, or rabbitmq.delivery_limit"
+	case window < horizon:
+		finding.Problem = fmt.Sprintf("dedup.window is %s, but RabbitMQ may deliver a message again %s after it was processed (consumer_timeout %s, for each of the deliveries that are allowed): such a copy would take effect a second time",
+			window, horizon, b.config.ConsumerTimeout)
+		finding.Fix = fmt.Sprintf("set dedup.window to %s or more", horizon)
+	default:
+		finding.Found = fmt.Sprintf("window %s, redelivery within %s", window, horizon)
+	}
+	return finding
 }
 
 // horizon is how long after its first delivery a message may come again: each
 // delivery may be held for the consumer timeout before the server takes it back.
-func (b *Broker) horizon() time.Duration {
+func (b *Broker) horizon(maxDeliveries int) time.Duration {
 	deliveries := b.config.DeliveryLimit
 	if deliveries <= 0 {
-		deliveries = adapters.Subscription{MaxDeliveries: b.config.MaxDeliveries}.WithDefaults().MaxDeliveries
+		deliveries = adapters.Subscription{MaxDeliveries: maxDeliveries}.WithDefaults().MaxDeliveries
 	}
 	if deliveries < 0 {
 		return unlimited

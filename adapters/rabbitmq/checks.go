@@ -9,10 +9,11 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/dedup"
 )
 
 // Checks implements adapters.Checker: it compares the queues that exist with those
-// that it would declare. Limits that a policy of the server sets are not among a
+// that it would declare, and windows with how late a message may come again. Limits that a policy of the server sets are not among a
 // queue's arguments, and AMQP does not tell them; nor does it tell the server's time.
 func (b *Broker) Checks(ctx context.Context, uses []adapters.Use) (findings []adapters.Finding) {
 	conn, err := b.consuming.get(ctx)
@@ -24,6 +25,11 @@ func (b *Broker) Checks(ctx context.Context, uses []adapters.Use) (findings []ad
 		if err != nil {
 			findings = append(findings, adapters.Finding{Name: "rabbitmq-queue", About: use.Topic, Fatal: true, Problem: err.Error(), Fix: "choose another name"})
 			continue
+		}
+		if use.Strategy != dedup.StrategyNone {
+			window := b.checkWindow(use.Window, use.MaxDeliveries)
+			window.About, window.Fatal = queue, !window.OK()
+			findings = append(findings, window)
 		}
 		missing, err := queueMissing(conn, queue)
 		switch {

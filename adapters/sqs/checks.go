@@ -138,6 +138,7 @@ func (q *queue) checkRetention(attributes map[string]string, window time.Duratio
 		f.Problem = "the server does not say how long the queue keeps messages"
 		f.Fix = "see to it yourself that dedup.window is longer"
 	case window < kept:
+		f.Fatal = true
 		f.Problem = fmt.Sprintf("the queue keeps messages longer (%s) than dedup.window remembers events (%s): a late copy would take effect again", kept, window)
 		f.Fix = "raise the window, or lower the queue's retention"
 	default:
@@ -147,7 +148,7 @@ func (q *queue) checkRetention(attributes map[string]string, window time.Duratio
 }
 
 // inspect is Subscribe's look at a queue that nobody has checked: it refuses what
-// loses messages, and warns of what surprises.
+// loses messages, and warns of the rest: nobody can allow it by name here.
 func (q *queue) inspect(ctx context.Context, maxDeliveries int) error {
 	b := q.broker
 	b.mu.Lock()
@@ -159,7 +160,7 @@ func (q *queue) inspect(ctx context.Context, maxDeliveries int) error {
 	for _, f := range q.checkSettings(ctx, maxDeliveries, b.config.DedupWindow) {
 		switch {
 		case f.OK(), f.Name == checkRetention && b.config.DedupWindow == 0:
-		case f.Fatal:
+		case f.Fatal && f.Name != checkRetention:
 			return fmt.Errorf("check %s: queue %q: %s: %s", f.Name, f.About, f.Problem, f.Fix)
 		default:
 			b.config.Logger.Warn("check "+f.Name, "queue", f.About, "problem", f.Problem, "fix", f.Fix)

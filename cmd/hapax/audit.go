@@ -61,7 +61,7 @@ run; 2 there are duplicates.`,
 		if err != nil {
 			return err
 		}
-		report, err := a.run(command.Context(), db)
+		report, err := during(command.ErrOrStderr(), "counting the effects in "+arguments[0], func() (auditReport, error) { return a.run(command.Context(), db) })
 		if err := errors.Join(err, db.Close()); err != nil {
 			return err
 		}

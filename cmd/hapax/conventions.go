@@ -15,9 +15,13 @@ everything else to standard error; what is not printed on a terminal has no colo
 Exit status: 0 done; 1 something went wrong, wrong flags and arguments included;
 2 done, and found what the command looks for.`
 
+// plainStatus is said by commands that look for nothing, so that there is no 2.
+const plainStatus = "Exit status: 0 done, 1 something went wrong."
+
 // withConventions gives every command of a tree what they have in common: a group of
 // commands refuses a word that is none of them, where cobra would print the help and
-// call it success, and the shell completions show how to use them.
+// call it success, each says its exit status, and the shell completions show how to
+// use them.
 func withConventions(root *cobra.Command) *cobra.Command {
 	root.Long += "\n\n" + exitStatuses
 	root.InitDefaultCompletionCmd()
@@ -29,8 +33,14 @@ func withConventions(root *cobra.Command) *cobra.Command {
 		for _, child := range command.Commands() {
 			walk(child)
 		}
-		if command.HasParent() && command.HasSubCommands() && !command.Runnable() {
+		switch {
+		case command.HasParent() && command.HasSubCommands() && !command.Runnable():
 			group(command)
+		case command.HasParent() && !strings.Contains(strings.ToLower(command.Long), "exit status"):
+			if command.Long == "" {
+				command.Long = command.Short + "."
+			}
+			command.Long = strings.TrimSpace(command.Long) + "\n\n" + plainStatus
 		}
 	}
 	walk(root)

@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -163,36 +161,4 @@ func confirm(command *cobra.Command, question string) bool {
 	answer, _ := bufio.NewReader(command.InOrStdin()).ReadString('\n')
 	answer = strings.ToLower(strings.TrimSpace(answer))
 	return answer == "y" || answer == "yes"
-}
-
-// progress tells how far long work is: on a terminal in place, elsewhere in a line
-// every ten seconds, so that logs stay short.
-type progress struct {
-	out   io.Writer
-	what  string
-	count int
-	live  bool
-	told  time.Time
-}
-
-func newProgress(out io.Writer, what string) *progress {
-	return &progress{out: out, what: what, live: isTerminal(out), told: time.Now()}
-}
-
-func (p *progress) step() {
-	p.count++
-	switch since := time.Since(p.told); {
-	case p.live && since > 200*time.Millisecond:
-		_, _ = fmt.Fprintf(p.out, "\r%d %s", p.count, p.what)
-		p.told = time.Now()
-	case !p.live && since > 10*time.Second:
-		_, _ = fmt.Fprintf(p.out, "%d %s\n", p.count, p.what)
-		p.told = time.Now()
-	}
-}
-
-func (p *progress) done() {
-	if p.live {
-		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
-	}
 }

@@ -31,7 +31,11 @@ func doctorCommand() *cobra.Command {
 the guarantees false: replication, retention against the dedup window, persistence,
 eviction, queue types and limits, indexes, isolation, clocks. A service runs the
 same checks when it starts, and refuses when one is unsafe, unless hapax.yaml
-allows it by name (allow: [kafka-min-isr]).
+allows it by name (allow: [kafka-min-isr]). A warning makes no guarantee false by
+itself, or is about what a server does not tell.
+
+What it cannot see: limits that a policy sets on a RabbitMQ queue, and the clocks of
+Kafka, RabbitMQ and SQS: those servers do not tell them.
 
 Topics are those of the arguments, each with the handler that reads it when it has
 another name; without arguments those that the config mentions. Nothing is created
@@ -47,7 +51,9 @@ run, 2 something is unsafe.`,
 		if err != nil {
 			return err
 		}
-		findings := framework.Diagnose(command.Context(), cfg, quietLogger(command), handlerTopics(cfg, arguments))
+		findings, _ := during(command.ErrOrStderr(), "asking "+cfg.Broker, func() ([]adapters.Finding, error) {
+			return framework.Diagnose(command.Context(), cfg, quietLogger(command), handlerTopics(cfg, arguments)), nil
+		})
 		diagnoses := diagnose(findings, cfg.Allow)
 		if *asJSON {
 			err = printJSON(command.OutOrStdout(), diagnoses)

@@ -5,30 +5,112 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
-	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	amqp "github.com/rabbitmq/amqp091-go"
-	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hapax-go/hapax/dedup"
-	"github.com/hapax-go/hapax/internal/servers"
-	"github.com/hapax-go/hapax/outbox/schema"
-	"github.com/hapax-go/hapax/outbox/sqldb"
-	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
+	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/framework/config"
 )
+
+// misconfiguration is one that hapax doctor is to find. The tests that plant them,
+// one for each server, are in the files doctor_*_test.go.
+type misconfiguration struct {
+	what string // in words
+	// plant makes it on a server, and returns the config and the topic of a service
+	// that would run on it.
+	plant func(t *testing.T) (configuration, topic string)
+	check string // the name of the finding
+	says  string // a part of its problem
+	// warning: it makes no guarantee false by itself, so that a service starts.
+	warning bool
+	// runs: a service that allows it can run all the same.
+	runs bool
+}
+
+// find plants each misconfiguration, and requires that hapax doctor finds it and
+// says what to do; that a service refuses to start for the same reason, unless it is
+// only a warning; and that a config which names the check is let.
+func find(t *testing.T, planted []misconfiguration) {
+	for _, m := range planted {
+		t.Run(m.what, func(t *testing.T) {
+			configuration, topic := m.plant(t)
+			found, err := doctor(t, configuration, topic)
+			said := found[m.check]
+			status, code := "unsafe", exitFound
+			if m.warning {
+				status, code = "warning", 0
+			}
+			require.Equal(t, status, said.Status, "%+v", found)
+			require.Contains(t, said.Problem, m.says)
+			require.NotEmpty(t, said.Fix)
+			require.Equal(t, code, statusOf(err), "%+v", found)
+			t.Logf("%s: %s, exit status %d: %s", m.check, said.Status, code, said.Problem)
+			if m.warning {
+				return
+			}
+			refused := started(t, configuration, topic)
+			require.ErrorContains(t, refused, "check "+m.check)
+			require.ErrorContains(t, refused, said.Problem)
+			require.ErrorContains(t, refused, fmt.Sprintf("add %q to allow", m.check))
+
+			allowing := fmt.Sprintf("%sallow: [%s]\n", configuration, strings.Join(unsafe(found), ", "))
+			found, err = doctor(t, allowing, topic)
+			require.NoError(t, err)
+			require.Equal(t, "allowed", found[m.check].Status)
+			if m.runs {
+				require.NoError(t, started(t, allowing, topic))
+			}
+		})
+	}
+}
+
+func unsafe(found map[string]diagnosis) (names []string) {
+	for name, d := range found {
+		if d.Status == "unsafe" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// statusOf is the exit status that the process would end with.
+func statusOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	return exitStatus(err)
+}
+
+// started runs a service with a handler of the topic until it takes messages, and
+// returns the error that kept it from that.
+func started(t *testing.T, configuration, topic string) error {
+	t.Helper()
+	cfg, err := config.Load(writeConfig(t, configuration+"admin: {enabled: false}\n"), nil)
+	require.NoError(t, err)
+	service, err := framework.New(t.Context(), cfg, framework.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return err
+	}
+	framework.Handle(service, topic, func(context.Context, map[string]any) error { return nil })
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ran := make(chan error, 1)
+	go func() { ran <- service.Run(ctx) }()
+	select {
+	case err := <-ran:
+		return err
+	case <-service.Router().Running():
+		stop()
+		return <-ran
+	}
+}
 
 // doctor runs hapax doctor --json on a config.
 func doctor(t *testing.T, configuration string, arguments ...string) (map[string]diagnosis, error) {
@@ -42,11 +124,15 @@ func doctor(t *testing.T, configuration string, arguments ...string) (map[string
 	byName := map[string]diagnosis{}
 	for _, d := range list {
 		// The worst of a name counts.
-		if known, seen := byName[d.Check]; !seen || known.Status == "ok" {
+		if known, seen := byName[d.Check]; !seen || worse(d) > worse(known) {
 			byName[d.Check] = d
 		}
 	}
 	return byName, err
+}
+
+func worse(d diagnosis) int {
+	return slices.Index([]string{"ok", "warning", "allowed", "unsafe"}, d.Status)
 }
 
 func writeConfig(t *testing.T, configuration string) string {
@@ -59,223 +145,29 @@ func writeConfig(t *testing.T, configuration string) string {
 // uniqueTopic is a name that no run has used: the servers outlive them.
 func uniqueTopic() string { return fmt.Sprintf("ops-%x", dedup.NextToken()) }
 
-func requireUnsafe(t *testing.T, found map[string]diagnosis, err error, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		require.Equal(t, "unsafe", found[name].Status, "%s: %+v", name, found[name])
-		require.NotEmpty(t, found[name].Problem)
-		require.NotEmpty(t, found[name].Fix)
-	}
-	require.Equal(t, exitFound, exitStatus(err))
-}
-
-func TestDoctorOnKafka(t *testing.T) {
-	address := servers.Require(t, servers.Kafka)
-	client, err := kgo.NewClient(kgo.SeedBrokers(address.Hosts...))
-	require.NoError(t, err)
-	defer client.Close()
-	admin, topic := kadm.NewClient(client), uniqueTopic()
-	create := func(topic string, settings map[string]*string) {
-		_, err := admin.CreateTopic(t.Context(), 2, 1, settings, topic)
-		require.NoError(t, err)
-	}
-	yaml := fmt.Sprintf("service: fulfilment\nbroker: kafka\nkafka: {brokers: [%q]}\n", address.Hosts[0])
-	missing, err := doctor(t, yaml, topic)
-	requireUnsafe(t, missing, err, "kafka-topic")
-
-	text := func(s string) *string { return &s }
-	create(topic, map[string]*string{"min.insync.replicas": text("2"), "unclean.leader.election.enable": text("true"), "retention.ms": text("2592000000")})
-	create("fulfilment."+topic+"."+topic+".hapax-ids", map[string]*string{"cleanup.policy": text("compact")})
-	var found map[string]diagnosis
-	require.Eventually(t, func() bool { // brokers learn of a new topic one after the other
-		found, err = doctor(t, yaml, topic)
-		return found["kafka-topic"].Status == "ok" && found["kafka-id-log"].Status != "ok"
-	}, 20*time.Second, 100*time.Millisecond)
-	requireUnsafe(t, found, err, "kafka-min-isr", "kafka-unclean-election", "kafka-id-log")
-	require.Contains(t, found["kafka-min-isr"].Problem, "min.insync.replicas=2")
-	require.Contains(t, found["kafka-id-log"].Problem, "cleanup.policy=compact")
-	require.Equal(t, "warning", found["kafka-retention"].Status)
-	require.Contains(t, found["kafka-retention"].Problem, "720h")
-	require.Equal(t, "warning", found["kafka-replication"].Status, "a cluster of one is for development")
-	require.Equal(t, "warning", found["kafka-dead-letters"].Status)
-
-	healthy := uniqueTopic()
-	create(healthy, nil)
-	create(dedup.DeadLetterTopic(healthy), nil)
-	require.Eventually(t, func() bool {
-		found, err = doctor(t, yaml, healthy)
-		return err == nil
-	}, 20*time.Second, 100*time.Millisecond, "%v", err)
-}
-
-func TestDoctorOnRedis(t *testing.T) {
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if servers.RequireReal() {
-			t.Fatal("REQUIRE_REAL=1: redis-server is not installed")
-		}
-		t.Skip("not run: redis-server is not installed, and the test needs a server of its own")
-	}
-	yaml := func(args ...string) string {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		address := listener.Addr().String()
-		_, port, _ := net.SplitHostPort(address)
-		require.NoError(t, listener.Close())
-		server := exec.Command(program, append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir()}, args...)...)
-		require.NoError(t, server.Start())
-		t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-		client := goredis.NewClient(&goredis.Options{Addr: address})
-		defer client.Close()
-		require.Eventually(t, func() bool { return client.Ping(context.Background()).Err() == nil }, 20*time.Second, 10*time.Millisecond)
-		return fmt.Sprintf("service: fulfilment\nbroker: redis\nredis: {addresses: [%q]}\n", address)
-	}
-	found, err := doctor(t, yaml("--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"), "orders")
-	requireUnsafe(t, found, err, "redis-eviction")
-	require.Equal(t, "ok", found["redis-persistence"].Status)
-	require.Equal(t, "ok", found["redis-clock"].Status)
-
-	found, _ = doctor(t, yaml("--appendonly", "no", "--save", ""), "orders")
-	require.NotEqual(t, "ok", found["redis-persistence"].Status)
-	require.Contains(t, found["redis-persistence"].Problem, "loses every message and every mark")
-	require.Equal(t, "ok", found["redis-eviction"].Status)
-
-	found, _ = doctor(t, yaml("--appendonly", "yes", "--appendfsync", "no"), "orders")
-	require.Contains(t, found["redis-persistence"].Problem, "appendfsync is no")
-}
-
-func TestDoctorOnRabbitMQ(t *testing.T) {
-	address := servers.Require(t, servers.RabbitMQ)
-	conn, err := amqp.Dial(address.URL)
-	require.NoError(t, err)
-	defer conn.Close()
-	declare := func(queue string, arguments amqp.Table) {
-		channel, err := conn.Channel()
-		require.NoError(t, err)
-		_, err = channel.QueueDeclare(queue, true, false, false, false, arguments)
-		require.NoError(t, err)
-		require.NoError(t, channel.Close())
-	}
-	yaml := fmt.Sprintf("service: fulfilment\nbroker: rabbitmq\nrabbitmq: {url: %q}\nsqlite: {path: %q}\n", address.URL, filepath.Join(t.TempDir(), "ledger.db"))
-	classic, limited := uniqueTopic(), uniqueTopic()
-	declare(classic+"_fulfilment."+classic, amqp.Table{"x-queue-type": "classic"})
-	found, err := doctor(t, yaml, classic)
-	requireUnsafe(t, found, err, "rabbitmq-queue-type")
-
-	declare(limited+"_fulfilment."+limited, amqp.Table{"x-queue-type": "quorum", "x-max-length": 10, "x-delivery-limit": 3})
-	found, err = doctor(t, yaml, limited)
-	requireUnsafe(t, found, err, "rabbitmq-queue-limits")
-	require.Contains(t, found["rabbitmq-queue-limits"].Problem, "x-max-length=10")
-	require.Equal(t, "warning", found["rabbitmq-queue-differs"].Status)
-
-	found, err = doctor(t, yaml, uniqueTopic())
-	require.NoError(t, err)
-	require.Contains(t, found["rabbitmq-queue"].Found, "made at the first start")
-	found, _ = doctor(t, yaml+"dedup: {window: 2h}\n", uniqueTopic())
-	require.Contains(t, found["rabbitmq-window-too-short"].Problem, "dedup.window is 2h")
-	require.Equal(t, "warning", found["ledger-one-host"].Status)
-}
-
-func TestDoctorOnSQS(t *testing.T) {
-	address := servers.Require(t, servers.SQS)
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	t.Setenv("AWS_REGION", "eu-west-1")
-	client := awssqs.New(awssqs.Options{BaseEndpoint: &address.URL, Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
-	create := func(name string, attributes map[string]string) string {
-		made, err := client.CreateQueue(t.Context(), &awssqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
-		require.NoError(t, err)
-		return aws.ToString(made.QueueUrl)
-	}
-	yaml := fmt.Sprintf("service: fulfilment\nbroker: sqs\nsqs: {endpoint: %q, region: eu-west-1}\nsqlite: {path: %q}\n", address.URL, filepath.Join(t.TempDir(), "ledger.db"))
-	topic := uniqueTopic()
-	found, err := doctor(t, yaml, topic)
-	requireUnsafe(t, found, err, "sqs-queue")
-
-	letters := create(topic+"-letters", nil)
-	named, err := client.GetQueueAttributes(t.Context(), &awssqs.GetQueueAttributesInput{QueueUrl: &letters, AttributeNames: []sqstypes.QueueAttributeName{"QueueArn"}})
-	require.NoError(t, err)
-	create(topic, map[string]string{
-		"MessageRetentionPeriod": "1209600", // 14 days
-		"RedrivePolicy":          fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":1}`, named.Attributes["QueueArn"]),
-	})
-	found, err = doctor(t, yaml, topic)
-	requireUnsafe(t, found, err, "sqs-redrive")
-	// ElasticMQ does not tell the retention, which is a finding too; the adapter's own
-	// test has a server that does.
-	require.Equal(t, "warning", found["sqs-retention"].Status)
-
-	found, err = doctor(t, yaml+"allow: [sqs-redrive, sqs-retention]\n", topic)
-	require.NoError(t, err)
-	require.Equal(t, "allowed", found["sqs-redrive"].Status)
-}
-
-func TestDoctorOnSQL(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
-		yaml := fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\nsql: {dsn: %q}\n", filepath.Join(t.TempDir(), "hapax.db"), dsn)
-		found, err := doctor(t, yaml, "orders")
-		require.NoError(t, err)
-		require.Equal(t, "not current; migrated at the next start", found["sql-schema"].Found)
-		found, err = doctor(t, strings.TrimSuffix(yaml, "}\n")+", migrate: check}\n", "orders")
-		requireUnsafe(t, found, err, "sql-schema")
-
-		db := sqldbtest.Open(t, dsn, sqldb.Options{})
-		tables, err := schema.New(db, dialect, schema.Names{}.WithDefaults())
-		require.NoError(t, err)
-		_, err = tables.Up(t.Context())
-		require.NoError(t, err)
-		found, err = doctor(t, yaml, "orders")
-		require.NoError(t, err)
-		for _, check := range []string{"sql-connection", "sql-schema", "sql-index", "sql-durability"} {
-			require.Equal(t, "ok", found[check].Status, "%+v", found[check])
-		}
-		exec := func(statement string, args ...any) {
-			_, err := db.ExecContext(t.Context(), statement, args...)
-			require.NoError(t, err)
-		}
-		switch dialect {
-		case sqldb.Postgres:
-			require.Equal(t, "ok", found["sql-clock"].Status)
-			exec(`ALTER TABLE hapax_inbox DROP CONSTRAINT hapax_inbox_pkey`)
-			var name string
-			require.NoError(t, db.QueryRowContext(t.Context(), `SELECT current_database()`).Scan(&name))
-			exec(`ALTER DATABASE ` + name + ` SET synchronous_commit = off`)
-			found, err = doctor(t, yaml, "orders")
-			requireUnsafe(t, found, err, "sql-index", "sql-durability")
-		case sqldb.MySQL:
-			require.Equal(t, "ok", found["sql-clock"].Status)
-			exec(`DROP TABLE hapax_inbox`)
-			exec(`CREATE TABLE hapax_inbox (id BINARY(16)) ENGINE = MyISAM`)
-			found, err = doctor(t, yaml, "orders")
-			requireUnsafe(t, found, err, "sql-index", "sql-engine")
-			// The service sets the isolation of its own connections; those of a ledger
-			// have the server's, or the DSN's.
-			dirty := dsn + "&tx_isolation=%27READ-UNCOMMITTED%27"
-			found, err = doctor(t, fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\ndedup: {strategy: consumer, ledger: {dsn: %q}}\n", filepath.Join(t.TempDir(), "hapax.db"), dirty), "orders")
-			requireUnsafe(t, found, err, "sql-isolation")
-		default:
-			exec(`DROP TABLE hapax_inbox`)
-			exec(`CREATE TABLE hapax_inbox (id BLOB)`)
-			found, err = doctor(t, strings.Replace(yaml, dsn, dsn+"?synchronous=off", 1), "orders")
-			requireUnsafe(t, found, err, "sql-index", "sql-durability")
-		}
-	})
+// embedded is the config of a service on the embedded broker.
+func embedded(t *testing.T, more string) string {
+	return fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\n%s", filepath.Join(t.TempDir(), "hapax.db"), more)
 }
 
 func TestDoctorOnTheConfig(t *testing.T) {
-	yaml := fmt.Sprintf("service: fulfilment\nsqlite: {path: %q}\n", filepath.Join(t.TempDir(), "hapax.db"))
-	found, err := doctor(t, yaml+"dedup: {window: 10s, lease: 30s}\n", "orders")
-	requireUnsafe(t, found, err, "dedup-window")
-	found, err = doctor(t, yaml+"dedup: {strategy: none}\n", "orders")
-	require.NoError(t, err)
-	require.Equal(t, "warning", found["dedup-off"].Status)
+	plant := func(more string) func(*testing.T) (string, string) {
+		return func(t *testing.T) (string, string) { return embedded(t, more), "orders" }
+	}
+	find(t, []misconfiguration{
+		{what: "a window shorter than the longest redelivery", plant: plant("dedup: {window: 10s, lease: 30s}\n"), check: "dedup-window", says: "dedup.window is 10s, but a copy may be handed out again 1m35s after", runs: true},
+		{what: "a handler's window that is too short", plant: plant("handlers: {orders: {window: 20s}}\n"), check: "dedup-window", says: "dedup.window is 20s", runs: true},
+		{what: "no deduplication", plant: plant("dedup: {strategy: none}\n"), check: "dedup-off", says: "every copy takes effect", warning: true},
+		{what: "a ledger in memory", plant: plant("dedup: {strategy: consumer, allow_volatile: true, ledger: {store: memory}}\n"), check: "ledger-volatile", says: "forgets when the process ends", warning: true},
+	})
 }
 
 func TestDoctorWithoutABroker(t *testing.T) {
 	found, err := doctor(t, "service: fulfilment\nbroker: redis\nredis: {addresses: [\"127.0.0.1:1\"]}\n")
-	requireUnsafe(t, found, err, "broker-connection")
+	require.Equal(t, "unsafe", found["broker-connection"].Status)
+	require.Equal(t, exitFound, exitStatus(err))
 
-	text, err := run(t, "doctor", "-f", writeConfig(t, "service: fulfilment\nsqlite: {path: \""+filepath.Join(t.TempDir(), "hapax.db")+"\"}\n"), "orders")
+	text, err := run(t, "doctor", "-f", writeConfig(t, embedded(t, "")), "orders")
 	require.NoError(t, err)
 	require.Contains(t, text, "0 unsafe")
 	require.NotContains(t, text, "\x1b", "no colour")

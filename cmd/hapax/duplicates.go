@@ -32,16 +32,19 @@ per event type and hour, and why there was a copy, as far as that is known. It a
 running instances of the service at their admin address: that of the config, or each
 --url, and adds them up.
 
+A copy counts whether it was stopped before the handler, or ran beside another that
+committed first (the metric hapax_events_total tells them apart: duplicate, lost_race).
+
 What it can know: the cause is told from the copy itself. "redelivery": the broker
 says it handed the message out before. "operator replay" and "relay resend": it is
 marked so. "lease expiry": the instance lost its lease while it was at it.
 "producer retry" is what remains: another message under the same event ID. Kafka
 does not count deliveries, so a copy after a rebalance counts there as a producer's.
 
-What it cannot: an instance counts since it was started, for at most 7 days, and
-remembers its last 1000 duplicates; a copy that the broker itself dropped (SQS FIFO
-within five minutes) is seen by nobody. For longer, use the metric
-hapax_duplicates_total.
+What it cannot: an instance keeps the record in memory. It counts since it was
+started, for at most 7 days, remembers its last 1000 duplicates, and forgets all of
+it when it ends; for longer, use the metric hapax_duplicates_total. A copy that the
+broker itself dropped (SQS FIFO within five minutes) is seen by nobody.
 
 Exit status: 0 also when there are none, 1 an instance could not be asked.`,
 		Example: "  hapax duplicates --hours 6\n  hapax duplicates --url http://127.0.0.1:8086 --json",

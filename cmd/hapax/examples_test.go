@@ -107,6 +107,25 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	walk(root())
 }
 
+// Every command says what its exit status means.
+func TestEveryCommandSaysItsExitStatus(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(command *cobra.Command) {
+		if command.Hidden || command.Name() == "help" {
+			return
+		}
+		if !command.HasSubCommands() || !command.HasParent() {
+			text, err := run(t, append(strings.Fields(command.CommandPath())[1:], "--help")...)
+			require.NoError(t, err)
+			require.Regexp(t, `(?i)exit status( is 1 if|: 0)`, text, command.CommandPath())
+		}
+		for _, child := range command.Commands() {
+			walk(child)
+		}
+	}
+	walk(root())
+}
+
 // Every command that prints a result has --json.
 func TestEveryResultIsToBeHadAsJSON(t *testing.T) {
 	// They print a document, or run until they are stopped.

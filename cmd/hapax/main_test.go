@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,11 +14,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
-// run executes the command line in this process.
+// run executes the command line in this process. Variables of the tests themselves
+// are no settings, and a config refuses what it does not know.
 func run(t *testing.T, arguments ...string) (string, error) {
 	t.Helper()
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		if ours := []string{servers.DirVariable, "HAPAX_SOAK"}; slices.Contains(ours, name) || strings.HasPrefix(name, "HAPAX_TEST_") {
+			require.NoError(t, os.Unsetenv(name))
+			defer os.Setenv(name, value)
+		}
+	}
 	var out bytes.Buffer
 	command := root()
 	command.SetOut(&out)

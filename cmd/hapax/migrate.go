@@ -77,7 +77,7 @@ func migrateUp() *cobra.Command {
 	load, asJSON := configFlag(command), jsonFlag(command, "a JSON array of what was run")
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		return withSchema(command.Context(), load, func(tables *schema.Schema) error {
-			applied, err := tables.Up(command.Context())
+			applied, err := during(command.ErrOrStderr(), "running migrations", func() ([]schema.Migration, error) { return tables.Up(command.Context()) })
 			if err != nil {
 				return err
 			}

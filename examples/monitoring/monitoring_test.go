@@ -60,6 +60,25 @@ func requireDeclared(t *testing.T, asked []string) {
 	}
 }
 
+type alert struct {
+	Alert       string
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+func alerts(t *testing.T) (all []alert) {
+	t.Helper()
+	var file struct{ Groups []struct{ Rules []alert } }
+	text, err := os.ReadFile("alerts.yaml")
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, &file))
+	for _, group := range file.Groups {
+		all = append(all, group.Rules...)
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
 func TestAlertRules(t *testing.T) {
 	asked, err := check(t, nil, "../alerts.yaml")
 	require.NoError(t, err)
@@ -69,19 +88,7 @@ func TestAlertRules(t *testing.T) {
 	} {
 		require.Contains(t, asked, needed)
 	}
-	var rules struct {
-		Groups []struct {
-			Rules []struct {
-				Alert       string
-				Labels      map[string]string
-				Annotations map[string]string
-			}
-		}
-	}
-	text, err := os.ReadFile("alerts.yaml")
-	require.NoError(t, err)
-	require.NoError(t, yaml.Unmarshal(text, &rules))
-	for _, rule := range rules.Groups[0].Rules {
+	for _, rule := range alerts(t) {
 		require.Contains(t, []string{"warning", "critical"}, rule.Labels["severity"], rule.Alert)
 		require.NotEmpty(t, rule.Annotations["summary"], rule.Alert)
 		require.NotEmpty(t, rule.Annotations["description"], rule.Alert)

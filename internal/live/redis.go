@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ type redisPeer struct{ address string }
 func (p *Place) redis(t testing.TB) peer {
 	peer := redisPeer{servers.Require(t, servers.Redis).Hosts[0]}
 	p.set("HAPAX_REDIS_ADDRESSES", peer.address)
+	// The server outlives the test, and so do its marks: under the same name the next
+	// run's events, which have the same IDs, would all be duplicates.
+	p.set("HAPAX_SERVICE", strings.TrimSuffix(p.prefix, "-"))
 	t.Cleanup(func() {
 		client := redis.NewClient(&redis.Options{Addr: peer.address})
 		defer client.Close()

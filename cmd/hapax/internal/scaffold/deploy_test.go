@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -162,19 +161,6 @@ func TestTheAutoscalers(t *testing.T) {
 				require.Equal(t, made[1].Metadata.Name, at(t, reference, "name"))
 			}
 		}
-	})
-}
-
-// Docker itself reads compose.yaml, where it is to be had.
-func TestDockerTakesTheComposeFile(t *testing.T) {
-	if output, err := exec.Command("docker", "compose", "version").CombinedOutput(); err != nil {
-		t.Skipf("not run: docker compose does not work here: %v: %s", err, output)
-	}
-	everyService(t, func(t *testing.T, _ Options, files map[string]string) {
-		command := exec.Command("docker", "compose", "--profile", "*", "-f", "-", "config", "--quiet")
-		command.Stdin = strings.NewReader(files["compose.yaml"])
-		output, err := command.CombinedOutput()
-		require.NoError(t, err, string(output))
 	})
 }
 

@@ -3,7 +3,9 @@ package scaffold
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -36,11 +38,11 @@ func TestANewServiceRunsAtOnce(t *testing.T) {
 		o = o.WithDefaults()
 		t.Run(o.Broker+" "+o.SQL, func(t *testing.T) {
 			place := live.New(t, o.Broker, "orders", "shipments")
-			require.NoError(t, os.RemoveAll(folder))
+			empty(t, folder)
 			o.Name, o.Module, o.Framework = "shop", "example.com/team/shop", here(t)
 			files, err := Files(o)
 			require.NoError(t, err)
-			require.NoError(t, Write(folder, files, false))
+			require.NoError(t, Write(folder, files, true)) // bin is there
 			runIn(t, folder, nil, "make", "lint", "build")
 			runIn(t, folder, nil, "make", "test")
 
@@ -73,6 +75,21 @@ func TestANewServiceRunsAtOnce(t *testing.T) {
 				require.Equal(t, []string{"1", "2"}, recorded(t, environ))
 			}
 		})
+	}
+}
+
+// empty removes the last service, except for what was built of it: Go knows whether
+// that is still good.
+func empty(t *testing.T, folder string) {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	if !errors.Is(err, fs.ErrNotExist) {
+		require.NoError(t, err)
+	}
+	for _, entry := range entries {
+		if entry.Name() != "bin" {
+			require.NoError(t, os.RemoveAll(filepath.Join(folder, entry.Name())))
+		}
 	}
 }
 
