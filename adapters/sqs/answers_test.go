@@ -1,14 +1,21 @@
 package sqs_test
 
 import (
+	"encoding/json"
+	"io"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/sqs"
 )
 
 // The answer to a receive is lost on its way: the messages in it are hidden from
@@ -58,7 +65,7 @@ func TestThrottling(t *testing.T) {
 func TestLongRedeliveryDelayIsTheQueues(t *testing.T) {
 	t.Parallel()
 	config := local(t)
-	config.VisibilityTimeout = 2 * time.Second
+	config.VisibilityTimeout = 4 * time.Second
 	broker, topic := open(t, config), newTopic()
 	require.NoError(t, broker.Publisher().Publish(topic, event("patient", "")))
 	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", Window: 1})
@@ -66,7 +73,7 @@ func TestLongRedeliveryDelayIsTheQueues(t *testing.T) {
 	messages, err := subscriber.Subscribe(t.Context(), topic)
 	require.NoError(t, err)
 	msg := receive(t, messages)
-	const delay = 4 * time.Second
+	const delay = 6 * time.Second
 	adapters.DeliveryFrom(msg.Context()).RetryAfter(delay)
 	nacked := time.Now()
 	msg.Nack()
@@ -78,4 +85,61 @@ func TestLongRedeliveryDelayIsTheQueues(t *testing.T) {
 	require.Equal(t, 2, adapters.DeliveryFrom(msg.Context()).Attempt)
 	msg.Ack()
 	require.NoError(t, subscriber.Close())
+}
+
+// unreachable is a service whose receives are lost, each after a while.
+type unreachable struct {
+	mu       sync.Mutex
+	attempts []string // their IDs, one after the other
+	began    []time.Time
+}
+
+func (u *unreachable) Do(request *http.Request) (*http.Response, error) {
+	body := `{}`
+	switch _, operation, _ := strings.Cut(request.Header.Get("X-Amz-Target"), "."); operation {
+	case "GetQueueUrl":
+		body = `{"QueueUrl":"http://sqs/queue.fifo"}`
+	case "ReceiveMessage":
+		var input struct {
+			ID string `json:"ReceiveRequestAttemptId"`
+		}
+		_ = json.NewDecoder(request.Body).Decode(&input)
+		u.mu.Lock()
+		u.attempts, u.began = append(u.attempts, input.ID), append(u.began, time.Now())
+		u.mu.Unlock()
+		return nil, io.ErrUnexpectedEOF
+	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(body)),
+		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+	}, nil
+}
+
+// A receive is repeated under its attempt ID for as long as what it may have got is
+// hidden from the others. After that the messages are anybody's, and the ID is stale.
+func TestAttemptEndsWithItsVisibility(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var service unreachable
+		broker, err := sqs.Open(t.Context(), sqs.Config{
+			Endpoint: "http://sqs", Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: &service, Logger: quiet,
+			FIFO: true, Workers: 1, VisibilityTimeout: 30 * time.Second,
+		})
+		require.NoError(t, err)
+		subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: -1})
+		require.NoError(t, err)
+		_, err = subscriber.Subscribe(t.Context(), "queue")
+		require.NoError(t, err)
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, broker.Close())
+
+		first, ids := map[string]time.Time{}, map[string]int{}
+		for i, id := range service.attempts {
+			if ids[id]++; ids[id] == 1 {
+				first[id] = service.began[i]
+			}
+			require.Less(t, service.began[i].Sub(first[id]), 30*time.Second, "repeated under a stale ID")
+		}
+		require.InDelta(t, 9, len(ids), 1, "one for each visibility timeout")
+		require.Greater(t, len(service.attempts), 3*len(ids), "repeated")
+	})
 }

@@ -41,10 +41,12 @@ func local(t testing.TB) sqs.Config {
 		Endpoint:    servers.Require(t, servers.SQS).URL,
 		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 		Create:      true,
-		// Long enough for renewals to come through on a busy machine.
-		VisibilityTimeout: 5 * time.Second,
+		// So long that it runs out only where a test waits for that: what comes again
+		// before has been given back, and what was deleted in time stays deleted,
+		// however slow the machine is.
+		VisibilityTimeout: 20 * time.Second,
 		WaitTime:          -1, // subscriptions are closed all the time, and polls would be waited for
-		Logger:            quiet,
+		Logger:            slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }
 
@@ -67,6 +69,8 @@ func harness(config sqs.Config) adaptertest.Harness {
 		// It neither renews nor gives back, and receives no more.
 		Abandon: func(_ *testing.T, broker adapters.Broker) { broker.(*sqs.Broker).Abandon() },
 		Freeze:  func(_ *testing.T, broker adapters.Broker) { broker.(*sqs.Broker).Freeze() },
+		// Longer than the visibility timeout, which the heir of a dead consumer waits for.
+		Patience: time.Minute,
 	}
 }
 

@@ -135,27 +135,32 @@ func event(id, key string) *message.Message {
 	return msg
 }
 
-// collect acks messages until n have come and for a moment no more do, and returns
-// their event IDs by key, in order of arrival.
+// collect acks messages until the queue holds none any more, neither visible nor
+// hidden, so that no more can come. It wants n, and returns their event IDs by key, in
+// order of arrival.
 func collect(t *testing.T, broker *sqs.Broker, topic string, n int) map[string][]string {
 	t.Helper()
 	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
 	require.NoError(t, err)
 	messages, err := subscriber.Subscribe(t.Context(), topic)
 	require.NoError(t, err)
-	byKey := map[string][]string{}
-	for total := 0; ; total++ {
-		patience := 30 * time.Second
-		if total >= n {
-			patience = 6 * time.Second // longer than the visibility timeout
-		}
+	byKey, total := map[string][]string{}, 0
+	for patience, poll := time.After(time.Minute), time.Tick(50*time.Millisecond); ; {
 		select {
 		case msg := <-messages:
 			key := msg.Metadata.Get(dedup.MetaKey)
 			byKey[key] = append(byKey[key], msg.Metadata.Get(dedup.MetaEventID))
 			msg.Ack()
+			total++
 			continue
-		case <-time.After(patience):
+		case <-poll:
+		case <-patience:
+			require.FailNow(t, "messages do not end", "%d of %d came", total, n)
+		}
+		backlog, err := broker.Backlog(t.Context(), topic)
+		require.NoError(t, err)
+		if backlog != (sqs.Backlog{}) {
+			continue
 		}
 		require.Equal(t, n, total, "messages")
 		require.NoError(t, subscriber.Close())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,10 +24,11 @@ import (
 // effects runs a Router with a ledger over a topic, and returns the runs of its handler:
 // event IDs by key, in their order.
 type effects struct {
-	mu    sync.Mutex
-	byKey map[string][]string
-	total int
-	errs  []string
+	mu         sync.Mutex
+	byKey      map[string][]string
+	total      int
+	deliveries int // duplicates included
+	errs       []string
 }
 
 func (e *effects) count() int {
@@ -47,19 +49,31 @@ func (e *effects) handle(msg *message.Message) ([]*message.Message, error) {
 func (e *effects) note(handle message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		outputs, err := handle(msg)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.deliveries++
 		if err != nil {
-			e.mu.Lock()
-			defer e.mu.Unlock()
 			e.errs = append(e.errs, err.Error())
 		}
 		return outputs, err
 	}
 }
 
+func (e *effects) delivered() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.deliveries
+}
+
+// process runs a Router; nil is no ledger, and nobody deduplicates.
 func process(t *testing.T, broker *sqs.Broker, topic string, ledger dedup.Ledger, lease time.Duration, e *effects, handle message.HandlerFunc) {
 	t.Helper()
 	e.byKey = map[string][]string{}
-	strategy := dedup.NewLedgerStrategy(ledger, broker.Publisher(), dedup.LedgerOptions{Lease: lease, Logger: quiet})
+	strategy, release := dedup.Strategy(dedup.Plain{Publisher: broker.Publisher()}), func() error { return nil }
+	if ledger != nil {
+		over := dedup.NewLedgerStrategy(ledger, broker.Publisher(), dedup.LedgerOptions{Lease: lease, Logger: quiet})
+		strategy, release = over, over.Close
+	}
 	subscriber, err := broker.Subscriber(adapters.Subscription{Group: topic, DrainTimeout: time.Second})
 	require.NoError(t, err)
 	middleware, err := dedup.New(dedup.Config{Scope: dedup.Scope{Service: "test", Handler: topic}, Strategy: strategy})
@@ -71,18 +85,22 @@ func process(t *testing.T, broker *sqs.Broker, topic string, ledger dedup.Ledger
 	ended := make(chan error, 1)
 	go func() { ended <- router.Run(context.WithoutCancel(t.Context())) }()
 	<-router.Running()
-	t.Cleanup(func() { require.NoError(t, errors.Join(router.Close(), <-ended, strategy.Close())) })
+	t.Cleanup(func() { require.NoError(t, errors.Join(router.Close(), <-ended, release())) })
 }
 
 // Entries of batches fail singly, a tenth of the deletes is lost, and the producer
 // sends everything again, to a FIFO queue whose five minutes are over: its clock cannot
 // be set, so the second copies have other deduplication IDs, which is what the queue
-// sees then. Each event takes effect once, in the order of its group.
+// sees then. Each event takes effect once, in the order of its group; without a ledger,
+// more often.
 func TestLedgerSeesThroughCopies(t *testing.T) {
 	t.Parallel()
-	for _, fifo := range []bool{false, true} {
-		t.Run(fmt.Sprint("fifo ", fifo), func(t *testing.T) {
+	for name, test := range map[string]struct{ fifo, control bool }{
+		"standard": {}, "standard, control": {control: true}, "fifo": {fifo: true}, "fifo, control": {fifo: true, control: true},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			fifo := test.fifo
 			config, faults := local(t), newMiddleware(t)
 			config.FIFO, config.HTTPClient, config.VisibilityTimeout = fifo, faults, 2*time.Second
 			var failed, lost, copies atomic.Int64
@@ -117,9 +135,13 @@ func TestLedgerSeesThroughCopies(t *testing.T) {
 			broker, topic := open(t, config), newTopic()
 			sent := events(60)
 			var e effects
-			ledger := memory.New(memory.Config{Window: time.Hour})
-			t.Cleanup(func() { require.NoError(t, ledger.Close()) })
-			process(t, broker, topic, ledger, 10*time.Second, &e, e.handle)
+			if test.control {
+				process(t, broker, topic, nil, 0, &e, e.handle)
+			} else {
+				ledger := memory.New(memory.Config{Window: time.Hour})
+				t.Cleanup(func() { require.NoError(t, ledger.Close()) })
+				process(t, broker, topic, ledger, 10*time.Second, &e, e.handle)
+			}
 			for range 3 {
 				require.NoError(t, broker.Publisher().Publish(topic, sent...))
 				copies.Add(1)
@@ -128,9 +150,13 @@ func TestLedgerSeesThroughCopies(t *testing.T) {
 				backlog, err := broker.Backlog(t.Context(), topic)
 				return err == nil && backlog == sqs.Backlog{} && e.count() >= len(sent)
 			}, 60*time.Second, 50*time.Millisecond)
-			require.Equal(t, len(sent), e.count(), "an effect for each event")
 			require.Positive(t, failed.Load())
 			require.Positive(t, lost.Load())
+			if test.control {
+				require.Greater(t, e.count(), 2*len(sent), "the copies do not reach the handler, so the ledger proved nothing")
+				return
+			}
+			require.Equal(t, len(sent), e.count(), "an effect for each event")
 			if fifo {
 				want := map[string][]string{}
 				for _, msg := range sent {
@@ -184,4 +210,42 @@ func TestFrozenHeartbeat(t *testing.T) {
 			require.Equal(t, 1, second.count())
 		})
 	}
+}
+
+// The real five minutes, on the server's own clock: copies sent within them are dropped
+// by the queue, copies sent after them are delivered, and the ledger sees through them.
+func TestFIFOWindowEnds(t *testing.T) {
+	if os.Getenv("HAPAX_SOAK") != "1" {
+		t.Skip("not run: takes five minutes; set HAPAX_SOAK=1")
+	}
+	t.Parallel()
+	config := local(t)
+	config.FIFO = true
+	broker, topic := open(t, config), newTopic()
+	sent := events(30)
+	var e effects
+	ledger := memory.New(memory.Config{Window: time.Hour})
+	t.Cleanup(func() { require.NoError(t, ledger.Close()) })
+	process(t, broker, topic, ledger, 10*time.Second, &e, e.handle)
+	began := time.Now()
+	require.NoError(t, broker.Publisher().Publish(topic, sent...))
+	require.Eventually(t, func() bool { return e.delivered() == len(sent) }, time.Minute, 50*time.Millisecond)
+	var taken time.Duration // when the queue took a copy
+	require.Eventually(t, func() bool {
+		err := broker.Publisher().Publish(topic, sent...)
+		backlog, uncounted := broker.Backlog(t.Context(), topic)
+		if errors.Join(err, uncounted) != nil || backlog == (sqs.Backlog{}) && e.delivered() == len(sent) {
+			return false // all of them dropped
+		}
+		taken = time.Since(began)
+		return true
+	}, 7*time.Minute, 5*time.Second)
+	require.Greater(t, taken, 290*time.Second, "within the five minutes the queue itself drops copies")
+	require.NoError(t, broker.Publisher().Publish(topic, sent...)) // what was sent late still had a while
+	require.Eventually(t, func() bool {
+		backlog, err := broker.Backlog(t.Context(), topic)
+		return err == nil && backlog == sqs.Backlog{} && e.delivered() == 2*len(sent)
+	}, time.Minute, 50*time.Millisecond)
+	require.Equal(t, len(sent), e.count(), "an effect for each event")
+	t.Logf("the queue took copies again after %s: %d deliveries, %d effects", taken, e.delivered(), e.count())
 }

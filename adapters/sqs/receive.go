@@ -57,7 +57,8 @@ func (c *consumer) receive(polls context.Context) {
 
 // fetch asks for messages until it is answered, or stop. After a network error
 // the messages may be on their way already, hidden from everybody: a FIFO queue
-// answers the same attempt ID with the same messages.
+// answers the same attempt ID with the same messages. Once their visibility has run
+// out they may be with somebody else, or deleted by now, and the attempt ID is stale.
 func (c *consumer) fetch(ctx context.Context, room int) []types.Message {
 	config := c.broker.config
 	input := &sqs.ReceiveMessageInput{
@@ -65,12 +66,16 @@ func (c *consumer) fetch(ctx context.Context, room int) []types.Message {
 		VisibilityTimeout: int32(seconds(config.VisibilityTimeout)), WaitTimeSeconds: int32(seconds(config.WaitTime)),
 		MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: systemAttributes,
 	}
-	if c.queue.fifo {
-		input.ReceiveRequestAttemptId = aws.String(watermill.NewUUID())
+	attempt := func() time.Time {
+		if c.queue.fifo {
+			input.ReceiveRequestAttemptId = aws.String(watermill.NewUUID())
+		}
+		return time.Now()
 	}
+	began := attempt()
 	for wait := time.Duration(0); ; {
 		once, cancel := context.WithTimeout(ctx, config.WaitTime+config.Timeout)
-		output, err := c.broker.client.ReceiveMessage(once, input)
+		output, err := c.broker.client.ReceiveMessage(once, input, func(o *sqs.Options) { o.Retryer = aws.NopRetryer{} })
 		cancel()
 		if err == nil {
 			return output.Messages
@@ -78,13 +83,14 @@ func (c *consumer) fetch(ctx context.Context, room int) []types.Message {
 		if c.running.Err() != nil {
 			return nil
 		}
-		if c.queue.fifo && !passing(err) { // such as an attempt ID that has expired
-			input.ReceiveRequestAttemptId = aws.String(watermill.NewUUID())
-		}
+		stale := !passing(err) // SQS says so
 		wait = longer(wait)
 		config.Logger.Warn("receive messages: trying again", "queue", c.queue.name, "pause", wait, "error", err)
 		if !pause(c.running.Done(), wait) {
 			return nil
+		}
+		if stale || time.Since(began) >= config.VisibilityTimeout {
+			began = attempt()
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,12 +44,21 @@ type consumer struct {
 	Ledger string
 	// Lease is the consumer's. Default lease.
 	Lease time.Duration
-	// Takes is the handler's working time.
+	// Takes is the handler's working time; with Once, only until it has returned for the
+	// first time.
 	Takes time.Duration
+	Once  bool
 	// FailAttempts is how often the handler fails on a message.
 	FailAttempts int
 	// FailPublishes is how many publishes fail after the handler has succeeded.
 	FailPublishes int64
+	// Deaf: what the adapter learns of a message's loss does not reach its handler, so
+	// that the ledger alone can refuse to commit.
+	Deaf bool
+	// Silent: its renewals of messages never reach the server.
+	Silent bool
+	// Long: see withoutAttempts.
+	Long bool
 }
 
 // note is what a consumer tells the harness: a handler has begun, or a delivery has
@@ -86,6 +96,13 @@ func (c consumer) run(ctx context.Context) (err error) {
 	config := queueConfig(c.Endpoint, c.FIFO)
 	if c.Lease > 0 {
 		config.VisibilityTimeout = c.Lease
+	}
+	if c.Silent {
+		config.HTTPClient = silent{&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
+	}
+	if c.Long {
+		config.Workers = 2 // fewer polls, which bring more
+		config.HTTPClient = withoutAttempts{&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
 	}
 	var broker *sqs.Broker
 	err = patiently(ctx, func() (err error) {
@@ -162,6 +179,9 @@ func (c consumer) record(ctx context.Context, deliveries *sql.DB) message.Handle
 			if err := effects.InsertDelivery(context.WithoutCancel(msg.Context()), deliveries, delivery); err != nil {
 				return nil, err
 			}
+			if c.Deaf {
+				msg.SetContext(context.WithoutCancel(msg.Context()))
+			}
 			outputs, err := handle(msg)
 			if err != nil {
 				_ = fault.Emit(ctx, note{Err: err.Error()})
@@ -172,13 +192,17 @@ func (c consumer) record(ctx context.Context, deliveries *sql.DB) message.Handle
 }
 
 func (c consumer) handler(ctx context.Context) message.HandlerFunc {
+	var handled atomic.Int64
 	return func(msg *message.Message) ([]*message.Message, error) {
 		var event fault.Event
 		if err := json.Unmarshal(msg.Payload, &event); err != nil {
 			return nil, err
 		}
 		_ = fault.Emit(ctx, note{})
-		<-time.After(c.Takes) // work that knows nothing of contexts
+		if handled.Load() == 0 || !c.Once {
+			<-time.After(c.Takes) // work that knows nothing of contexts
+		}
+		handled.Add(1)
 		if adapters.DeliveryFrom(msg.Context()).Attempt <= c.FailAttempts {
 			return nil, errRefused
 		}

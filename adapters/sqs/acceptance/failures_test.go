@@ -19,9 +19,6 @@ func TestFailures(t *testing.T) {
 		"publisher": func(_ int, c *consumer) { c.FailPublishes = 30 },
 	} {
 		for kind, fifo := range map[string]bool{"standard": false, "fifo": true} {
-			if !soak && fifo != (name == "publisher") {
-				continue
-			}
 			t.Run(name+", "+kind, func(t *testing.T) {
 				t.Parallel()
 				s := scenario{consumers: 2, adapt: adapt, failpoints: deadly, workload: fault.Workload{Seed: 8, Events: 60, Keys: 16, Duplicates: 0.2}}

@@ -28,7 +28,7 @@ func (r *run) readOutputs(t *testing.T) (stop func() error) {
 		strategy = over
 		release = func() error { return errors.Join(over.Close(), ledger.Close()) }
 	}
-	stage, err := serve(t.Context(), r.broker, r.out, "unused", strategy, func(msg *message.Message) ([]*message.Message, error) {
+	handle := func(msg *message.Message) ([]*message.Message, error) {
 		var event fault.Event
 		if err := json.Unmarshal(msg.Payload, &event); err != nil {
 			return nil, err
@@ -42,6 +42,11 @@ func (r *run) readOutputs(t *testing.T) (stop func() error) {
 		r.last = now
 		r.effects = append(r.effects, fault.Effect{ID: event.ID, Key: event.Key, Seq: event.Seq})
 		return nil, nil
+	}
+	var stage func() error
+	err := patiently(t.Context(), func() (err error) {
+		stage, err = serve(t.Context(), r.broker, r.out, "unused", strategy, handle)
+		return err
 	})
 	require.NoError(t, err)
 	return func() error { return errors.Join(stage(), release()) }
@@ -51,7 +56,7 @@ func (r *run) readOutputs(t *testing.T) (stop func() error) {
 // seen to the oracle.
 func (r *run) judge(ctx context.Context, t *testing.T, stop func() error) fault.Report {
 	t.Helper()
-	observation := fault.Observation{MayNotRedeliver: r.mild, Unordered: !r.fifo || r.spread > 1, Expected: r.sent.Expected()}
+	observation := fault.Observation{MayNotRedeliver: r.mild, Unordered: !r.fifo || r.spread > 1 || r.forgetful, Expected: r.sent.Expected()}
 	var err error
 	observation.Left, err = fault.Drain(ctx, r.left)
 	require.NoError(t, err)

@@ -30,11 +30,12 @@ func TestKill(t *testing.T) {
 			plan:     fault.Plan{Seed: 1, Effects: 350, Strikes: []fault.Strike{{Action: fault.ActionKill, EveryEffects: 90, Jitter: 0.3}}},
 		}
 		if soak {
+			s.long = true
 			s.workload.Events, s.workload.Keys, s.over, s.within = 100_000, 2000, 50*time.Second, 25*time.Minute
 			s.plan = fault.Plan{Seed: 1, Duration: time.Minute, Strikes: []fault.Strike{{Action: fault.ActionKill, Every: 2 * time.Second}}}
 			_, report := s.run(t, fifo, true)
 			require.NoError(t, report.Err())
-			return
+			return // the control run is that of the small size
 		}
 		s.verdict(t, fifo)
 	})
@@ -43,15 +44,16 @@ func TestKill(t *testing.T) {
 // The same with the other ledgers.
 func TestKillLedgers(t *testing.T) {
 	t.Parallel()
-	for i, ledger := range []string{inRedis, inSQL} {
+	for _, ledger := range []string{inRedis, inSQL} {
 		t.Run(ledger, func(t *testing.T) {
-			t.Parallel()
-			s := scenario{
-				consumers: 2, failpoints: deadly, ledger: ledger,
-				workload: fault.Workload{Seed: 3, Events: 200, Keys: 64, Duplicates: 0.2},
-			}
-			_, report := s.run(t, i%2 == 0, true)
-			require.NoError(t, report.Err())
+			kinds(t, func(t *testing.T, fifo bool) {
+				s := scenario{
+					consumers: 2, failpoints: deadly, ledger: ledger,
+					workload: fault.Workload{Seed: 3, Events: 200, Keys: 64, Duplicates: 0.2},
+				}
+				_, report := s.run(t, fifo, true)
+				require.NoError(t, report.Err())
+			})
 		})
 	}
 }
@@ -81,16 +83,14 @@ func TestCrashPoints(t *testing.T) {
 		require.NoError(t, fault.Control(die(t, failpoint.BeforeAck, false, false)))
 		require.NoError(t, fault.Control(die(t, failpoint.BeforeAck, true, false)))
 	})
-	for i, point := range []failpoint.Point{
+	for _, point := range []failpoint.Point{
 		failpoint.AfterClaim, failpoint.AfterHandle, failpoint.BeforePublish, failpoint.AfterPublish,
 		failpoint.BeforeMark, failpoint.AfterMark, failpoint.BeforeAck, failpoint.AfterAck,
 	} {
 		t.Run(string(point), func(t *testing.T) {
 			t.Parallel()
-			for kind, fifo := range []bool{false, true} {
-				if soak || i%2 == kind {
-					require.NoError(t, die(t, point, fifo, true).Err())
-				}
+			for _, fifo := range []bool{false, true} {
+				require.NoError(t, die(t, point, fifo, true).Err())
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package acceptance_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 // delays it mostly repairs by itself.
 func struck(seed uint64, network func(*proxy.Proxy)) scenario {
 	s := scenario{
-		consumers: 2, network: network, within: 2 * time.Minute,
+		consumers: 2, network: network,
 		workload: fault.Workload{Seed: seed, Events: 150, Keys: 32, Duplicates: 0.2},
 		failpoints: func(n int) string {
 			if n == 1 {
@@ -36,17 +37,19 @@ func struck(seed uint64, network func(*proxy.Proxy)) scenario {
 // hangs is how long nothing may hang.
 const hangs = 30 * time.Second
 
-// Scenario 5: three answers of ten are lost, the requests having been done, or come
-// late. The answers to sends, receives, deletes and renewals are treated alike.
+// Scenario 5: three answers of ten do not come as they should. Two are lost, the requests
+// having been done, and one comes late. The answers to sends, receives, deletes and
+// renewals are treated alike.
 func TestUnknownOutcomes(t *testing.T) {
 	kinds(t, func(t *testing.T, fifo bool) {
 		s := struck(5, func(network *proxy.Proxy) {
 			network.DropResponses(proxy.Drop{Fraction: 0.2})
 			network.DelayResponses(0.1, 100*time.Millisecond, time.Second)
 		})
+		s.workload.Events *= 2 // however they are shared among batches, many answers
 		real := s.verdict(t, fifo)
 		stats := real.network.Stats()
-		require.Greater(t, stats.Dropped, int64(10))
+		require.Greater(t, stats.Dropped, int64(20))
 		require.Positive(t, stats.Delayed)
 		require.Less(t, real.slowest, hangs, "the slowest publish")
 		require.Less(t, real.gap, hangs, "the longest time without an effect")
@@ -84,11 +87,10 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// The same with a server of our own that really restarts, in order or killed. The one
-// of these tests does not keep what it has confirmed: of 70 messages that it had
-// acknowledged to the plain SDK, 23 were gone after an orderly restart, and the others
-// came in another order. So losses and order say nothing here; that nothing takes
-// effect twice, hangs or stays behind does.
+// The same with a server of our own that really restarts, in order or killed, and loses
+// nothing that it has confirmed. Its storage does not bear receives of what is being
+// sent, so everything is sent before the consumers start, and their outputs are read
+// after the last restart; and what it restores has lost its place in its FIFO group.
 func TestServerRestarts(t *testing.T) {
 	if !soak {
 		t.Skip("not run: starts servers of its own; set HAPAX_SOAK=1")
@@ -96,22 +98,23 @@ func TestServerRestarts(t *testing.T) {
 	const restart fault.Action = "restart"
 	for name, hard := range map[string]bool{"clean": false, "hard": true} {
 		t.Run(name, func(t *testing.T) {
-			server := startServer(t)
-			s := struck(11, nil)
-			s.endpoint, s.workload.Events = server.endpoint, 300
-			s.plan = fault.Plan{Seed: 11, Effects: 250, Strikes: []fault.Strike{{Action: restart, EveryEffects: 100}}}
-			s.hooks = func(*run) map[fault.Action]func(context.Context, fault.Step) error {
-				return map[fault.Action]func(context.Context, fault.Step) error{restart: func(ctx context.Context, _ fault.Step) error {
-					return server.restart(ctx, hard)
-				}}
-			}
-			for _, fifo := range []bool{false, true} {
-				real, report := s.run(t, fifo, true)
-				require.Zero(t, report.DuplicateEffects)
-				require.Empty(t, report.Left)
-				require.Positive(t, report.Redeliveries)
-				require.Less(t, real.gap, hangs, "the longest time without an effect")
-			}
+			kinds(t, func(t *testing.T, fifo bool) {
+				server := startServer(t)
+				s := struck(11, nil)
+				s.endpoint, s.workload.Events, s.apart, s.forgetful = server.endpoint, 300, true, true
+				s.byHandlers = true
+				s.plan = fault.Plan{Seed: 11, Effects: 250, Strikes: []fault.Strike{{Action: restart, EveryEffects: 100}}}
+				s.hooks = func(*run) map[fault.Action]func(context.Context, fault.Step) error {
+					return map[fault.Action]func(context.Context, fault.Step) error{restart: func(ctx context.Context, _ fault.Step) error {
+						return server.restart(ctx, hard)
+					}}
+				}
+				real := s.verdict(t, fifo)
+				require.Less(t, real.silence, hangs, "the longest time in which no handler began")
+				log, err := os.ReadFile(server.record.Processes[0].LogFile())
+				require.NoError(t, err)
+				require.NotContains(t, string(log), "OneForOneStrategy", "the server lost its memory by itself, without a restart")
+			})
 		})
 	}
 }

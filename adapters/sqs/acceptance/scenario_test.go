@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -42,11 +43,19 @@ type scenario struct {
 	failpoints func(n int) string
 	// mild: the faults need not cause redeliveries.
 	mild bool
+	// apart: consumers start when everything is sent, and outputs are read when the
+	// faults are over.
+	apart bool
+	// forgetful: the server does not keep the order of a FIFO queue.
+	forgetful bool
+	// long: receives have no attempt IDs; see withoutAttempts.
+	long bool
 	// ledger is that of the consumers. Default inSQLite.
 	ledger string
 	// endpoint of a server of the run's own. Default: that of all tests.
 	endpoint string
-	// within bounds the run. Default two minutes.
+	// within bounds the run, so that one that hangs ends. Default four minutes, which a
+	// machine that does many other things may need.
 	within time.Duration
 }
 
@@ -66,8 +75,10 @@ type run struct {
 	sent     fault.Sent
 
 	mu      sync.Mutex
-	begun   int64    // handlers
-	errs    []string // of the consumers' deliveries
+	begun   int64         // handlers
+	heard   time.Time     // when the last one began
+	silence time.Duration // the longest time without one
+	errs    []string      // of the consumers' deliveries
 	effects []fault.Effect
 	last    time.Time     // of the last effect
 	gap     time.Duration // the longest time without one
@@ -88,23 +99,20 @@ func kinds(t *testing.T, test func(t *testing.T, fifo bool)) {
 }
 
 // verdict runs the scenario, and as a control run: the control must be found guilty,
-// the other must be clean. It returns the latter. Without soak, only FIFO queues have a
-// control run: what they let through, standard queues do.
+// the other must be clean. It returns the latter.
 func (s scenario) verdict(t *testing.T, fifo bool) *run {
 	t.Helper()
 	real, report := s.run(t, fifo, true)
 	require.NoError(t, report.Err())
-	if fifo || soak {
-		_, controlled := s.run(t, fifo, false)
-		require.NoError(t, fault.Control(controlled))
-	}
+	_, controlled := s.run(t, fifo, false)
+	require.NoError(t, fault.Control(controlled))
 	return real
 }
 
 func (s scenario) run(t *testing.T, fifo, deduplicate bool) (*run, fault.Report) {
 	t.Helper()
 	if s.within == 0 {
-		s.within = 2 * time.Minute
+		s.within = 4 * time.Minute
 	}
 	if s.spread == 0 {
 		s.spread = 1
@@ -123,19 +131,29 @@ func (s scenario) run(t *testing.T, fifo, deduplicate bool) (*run, fault.Report)
 	}
 	started := time.Now()
 	r.open(t)
-	stop := r.readOutputs(t)
-	require.NoError(t, r.fleet.Start(ctx, s.consumers))
 	produced := make(chan error, 1)
+	var stop func() error
+	if s.apart {
+		produced <- r.produce(ctx)
+	} else {
+		stop = r.readOutputs(t)
+	}
+	require.NoError(t, r.fleet.Start(ctx, s.consumers))
 	if s.network != nil {
 		r.mildly()
 		s.network(r.network)
 	}
-	go func() { produced <- r.produce(ctx) }()
+	if !s.apart {
+		go func() { produced <- r.produce(ctx) }()
+	}
 	r.strike(ctx, t)
 	require.NoError(t, <-produced)
 	if s.network != nil {
 		require.NoError(t, r.network.Heal())
 		r.mildly()
+	}
+	if s.apart {
+		stop = r.readOutputs(t)
 	}
 	report := r.judge(ctx, t, stop)
 	t.Logf("fifo %t, ledger %q, %s: %s: %d events, %d effects, %d deliveries, %d redeliveries, %+v, network %+v; duplicate effects %d, lost %d; longest without an effect %s, slowest publish %s; errors %v",
@@ -149,11 +167,22 @@ func newTopic() string { return fmt.Sprintf("accept.%d", dedup.NextToken()) }
 func (r *run) open(t *testing.T) {
 	t.Helper()
 	config := queueConfig(r.endpoint, r.fifo)
-	var err error
-	r.broker, err = sqs.Open(t.Context(), config)
-	require.NoError(t, err)
+	if r.long {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		t.Cleanup(transport.CloseIdleConnections)
+		config.HTTPClient = withoutAttempts{&http.Client{Transport: transport}}
+	}
+	open := func(config sqs.Config) (broker *sqs.Broker) {
+		require.NoError(t, patiently(t.Context(), func() (err error) {
+			broker, err = sqs.Open(t.Context(), config)
+			return err
+		}))
+		return broker
+	}
+	r.broker = open(config)
 	t.Cleanup(func() { require.NoError(t, r.broker.Close()) })
 	if r.scenario.network != nil {
+		var err error
 		r.network, err = proxy.Listen(strings.TrimPrefix(r.endpoint, "http://"), 1)
 		require.NoError(t, err)
 		t.Cleanup(r.network.Close)
@@ -161,8 +190,7 @@ func (r *run) open(t *testing.T) {
 	}
 	r.through = config.Endpoint
 	config.HTTPClient = laterCopies(t)
-	r.producer, err = sqs.Open(t.Context(), config)
-	require.NoError(t, err)
+	r.producer = open(config)
 	t.Cleanup(func() { require.NoError(t, r.producer.Close()) })
 	r.fleet = fault.NewFleet(r.child, nil)
 	t.Cleanup(func() { require.NoError(t, r.fleet.Close()) })
@@ -171,7 +199,7 @@ func (r *run) open(t *testing.T) {
 func (r *run) child(n int) fault.Command {
 	c := consumer{
 		Name: fmt.Sprintf("consumer-%d", n), Endpoint: r.through, In: r.in, Out: r.out,
-		Folder: r.folder, FIFO: r.fifo, Ledger: r.ledger,
+		Folder: r.folder, FIFO: r.fifo, Ledger: r.ledger, Long: r.long,
 	}
 	if r.adapt != nil {
 		r.adapt(n, &c)
@@ -193,7 +221,11 @@ func (r *run) hear(data json.RawMessage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if heard.Err == "" {
-		r.begun++
+		now := time.Now()
+		if r.begun++; r.begun > 1 {
+			r.silence = max(r.silence, now.Sub(r.heard))
+		}
+		r.heard = now
 	} else if len(r.errs) < 10_000 {
 		r.errs = append(r.errs, heard.Err)
 	}
@@ -220,6 +252,12 @@ func (r *run) distinctErrors() []string {
 	return errs[:min(len(errs), 8)]
 }
 
+func (r *run) effectsSeen() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int64(len(r.effects))
+}
+
 // strike makes the plan's faults happen.
 func (r *run) strike(ctx context.Context, t *testing.T) {
 	t.Helper()
@@ -227,12 +265,12 @@ func (r *run) strike(ctx context.Context, t *testing.T) {
 		return
 	}
 	runner := fault.Runner{Plan: r.plan, Fleet: r.fleet, Progress: func(context.Context) (int64, error) {
+		if !r.byHandlers {
+			return r.effectsSeen(), nil
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.byHandlers {
-			return r.begun, nil
-		}
-		return int64(len(r.effects)), nil
+		return r.begun, nil
 	}}
 	if r.hooks != nil {
 		runner.Hooks = r.hooks(r)

@@ -34,7 +34,8 @@ type Ends struct {
 	aws    aws.Config
 }
 
-// Open reads the AWS configuration; nothing is connected yet.
+// Open reads the AWS configuration; nothing is connected yet. Requests go through the
+// configuration's HTTPClient, if there is one.
 func Open(ctx context.Context, config sqs.Config) (*Ends, error) {
 	options := []func(*awsconfig.LoadOptions) error{}
 	if config.Region != "" {
@@ -52,6 +53,9 @@ func Open(ctx context.Context, config sqs.Config) (*Ends, error) {
 	}
 	if config.Endpoint != "" {
 		loaded.BaseEndpoint = aws.String(config.Endpoint)
+	}
+	if config.HTTPClient != nil {
+		loaded.HTTPClient = config.HTTPClient
 	}
 	return &Ends{config: config, aws: loaded}, nil
 }
@@ -77,11 +81,20 @@ func (e *Ends) Publisher() (message.Publisher, error) {
 	return named{publisher: publisher, config: e.config}, err
 }
 
-// Subscriber opens a subscriber.
+// Subscriber opens a subscriber. It waits for messages as long as the configuration
+// says, if it says so.
 func (e *Ends) Subscriber() (message.Subscriber, error) {
-	subscriber, err := official.NewSubscriber(official.SubscriberConfig{
-		AWSConfig: e.aws, DoNotCreateQueueIfNotExists: !e.config.Create, QueueConfigAttributes: e.attributes(),
-	}, watermill.NopLogger{})
+	config := official.SubscriberConfig{AWSConfig: e.aws, DoNotCreateQueueIfNotExists: !e.config.Create, QueueConfigAttributes: e.attributes()}
+	if e.config.WaitTime > 0 {
+		config.GenerateReceiveMessageInput = func(ctx context.Context, url official.QueueURL) (*awssqs.ReceiveMessageInput, error) {
+			input, err := official.GenerateReceiveMessageInputDefault(ctx, url)
+			if err == nil {
+				input.WaitTimeSeconds = int32(e.config.WaitTime.Seconds())
+			}
+			return input, err
+		}
+	}
+	subscriber, err := official.NewSubscriber(config, watermill.NopLogger{})
 	return named{subscriber: subscriber, config: e.config}, err
 }
 

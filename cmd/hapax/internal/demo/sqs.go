@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -97,28 +98,31 @@ func shopFile(folder, lane string) string { return filepath.Join(folder, lane+"-
 func sqsOutputs(ctx context.Context, cfg *config.Config) (found []fault.Effect, err error) {
 	ledger := string(cfg.Dedup.Ledger.DSN)
 	folder, lane := filepath.Dir(ledger), strings.TrimSuffix(filepath.Base(ledger), ".db")
-	read := func(file string, read func(path string) error) {
-		if err == nil {
-			err = read(file)
+	open := func(path string) func() (*sql.DB, error) {
+		return func() (*sql.DB, error) { return effects.Open(ctx, path) }
+	}
+	shop := open(shopFile(folder, lane))
+	if cfg.SQL.DSN != config.DSN(shopFile(folder, lane)) { // see withSQL
+		shop = func() (*sql.DB, error) { return openShop(ctx, cfg.SQL.DSN) }
+	}
+	read := func(open func() (*sql.DB, error), read func(*sql.DB) error) {
+		if err != nil {
+			return
+		}
+		var db *sql.DB
+		if db, err = open(); err == nil {
+			err = errors.Join(read(db), db.Close())
 		}
 	}
 	orders := map[string]fault.Effect{}
-	read(shopFile(folder, lane), func(path string) error {
-		db, err := effects.Open(ctx, path)
-		if err != nil {
-			return err
-		}
+	read(shop, func(db *sql.DB) error {
 		shipped, err := effects.Read(ctx, db)
 		for _, effect := range shipped {
 			orders[effect.ID] = effect
 		}
-		return errors.Join(err, db.Close())
+		return err
 	})
-	read(deliveriesFile(folder, lane), func(path string) error {
-		db, err := effects.Open(ctx, path)
-		if err != nil {
-			return err
-		}
+	read(open(deliveriesFile(folder, lane)), func(db *sql.DB) error {
 		deliveries, err := effects.ReadDeliveries(ctx, db)
 		type copied struct {
 			id   string
@@ -132,7 +136,7 @@ func sqsOutputs(ctx context.Context, cfg *config.Config) (found []fault.Effect, 
 				found = append(found, orders[order])
 			}
 		}
-		return errors.Join(err, db.Close())
+		return err
 	})
 	return found, err
 }
