@@ -44,6 +44,7 @@ type Broker struct {
 	mu          sync.Mutex
 	subscribers map[*subscriber]struct{}
 	different   map[string]string // queues with other arguments than asked for, and which
+	leftovers   map[string]string // queues from before partitions were changed, and what is in them
 	closed      bool
 }
 
@@ -63,6 +64,7 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 		slots:       make([]slot, config.Channels),
 		subscribers: map[*subscriber]struct{}{},
 		different:   map[string]string{},
+		leftovers:   map[string]string{},
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for _, link := range []*link{b.publishing, b.consuming} {

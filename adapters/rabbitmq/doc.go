@@ -49,7 +49,7 @@
 // leaves, or gives a partition up, finishes first what it holds, up to DrainTimeout.
 // The number of partitions cannot be changed while the queues exist: a member with
 // another is refused. A queue from before there were partitions stays bound, and
-// fills up: let its consumers empty it, then delete it.
+// fills up: let its consumers empty it, then delete it. Check and the log name it.
 //
 // # Delays
 //

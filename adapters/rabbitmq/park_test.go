@@ -16,6 +16,7 @@ import (
 // A message without a key waits on the server for its next attempt: neither the
 // window nor the process is held up, and it comes as it was.
 func TestParkedOnTheServer(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []rabbitmq.QueueType{rabbitmq.Quorum, rabbitmq.Classic} {
 		t.Run(string(kind), func(t *testing.T) {
 			topic := newTopic(t)
@@ -64,6 +65,7 @@ func TestParkedOnTheServer(t *testing.T) {
 
 // One with a key keeps its place, as long as the server allows.
 func TestKeyedIsParkedOnlyInNeed(t *testing.T) {
+	t.Parallel()
 	for name, timeout := range map[string]time.Duration{"in memory": time.Hour, "by the consumer timeout": 4 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			topic := newTopic(t)
@@ -93,6 +95,7 @@ func TestKeyedIsParkedOnlyInNeed(t *testing.T) {
 
 // Attempts before and after a stay on the server count together.
 func TestParkedUntilBuried(t *testing.T) {
+	t.Parallel()
 	topic := newTopic(t)
 	broker := opened(t, func(c *rabbitmq.Config) { c.ParkAfter = time.Second })
 	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -41,9 +40,11 @@ func routingKey(msg *message.Message, eventID string) string {
 	if key == "" {
 		key = msg.UUID
 	}
-	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(key)) // never fails
-	return strconv.Itoa(int(hash.Sum32() % slots))
+	hash := uint32(2166136261) // FNV-1a, without an allocation
+	for i := range len(key) {
+		hash = (hash ^ uint32(key[i])) * 16777619
+	}
+	return strconv.Itoa(int(hash % slots))
 }
 
 // partitions is how many queues a subscription's group has instead of one; zero:
@@ -105,6 +106,9 @@ func (b *Broker) declarePartitions(ctx context.Context, topic string, subscripti
 		if err := b.declareQueue(conn, queues[number], arguments); err != nil {
 			return "", err
 		}
+	}
+	if other, err := queueName(topic, subscription.Group); err == nil {
+		b.noteLeftover(conn, other)
 	}
 	return names["members"], onChannel(conn, func(channel *amqp.Channel) error {
 		if err := declareExchange(channel, exchange); err != nil {

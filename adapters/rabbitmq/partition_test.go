@@ -23,12 +23,14 @@ func partitioned(number int, by rabbitmq.PartitionBy) func(*rabbitmq.Config) {
 }
 
 func TestSuiteOnPartitions(t *testing.T) {
+	t.Parallel()
 	adaptertest.Run(t, harness(partitioned(4, rabbitmq.BySlots)))
 }
 
 // Three members share the partitions, all of them work, one after the other leaves,
 // and every key stays in order.
 func TestPartitionsKeepOrder(t *testing.T) {
+	t.Parallel()
 	for _, by := range []rabbitmq.PartitionBy{rabbitmq.BySlots, rabbitmq.ByConsistentHash} {
 		t.Run(string(by), func(t *testing.T) {
 			topic, config := newTopic(t), partitioned(6, by)
@@ -136,4 +138,28 @@ func TestOtherNumberOfPartitions(t *testing.T) {
 	_, err = subscriber.Subscribe(t.Context(), topic)
 	require.ErrorContains(t, err, "rabbitmq.partitions, which is 8")
 	require.ErrorContains(t, err, "'4'")
+}
+
+// What is left of the group's queues when partitions come, or go, is named: it gets a
+// copy of every message, and holds what nobody has processed.
+func TestLeftoverQueues(t *testing.T) {
+	for name, settings := range map[string][2]int{"before partitions": {0, 4}, "after partitions": {4, 0}} {
+		t.Run(name, func(t *testing.T) {
+			topic := newTopic(t)
+			former := open(t, partitioned(settings[0], ""))
+			messages := subscribe(t, former, topic, nil)
+			require.Empty(t, former.Check(t.Context()))
+			require.NoError(t, former.Publisher().Publish(topic, newMessage("held")))
+			receive(t, messages)
+			require.NoError(t, former.Close())
+
+			broker := opened(t, partitioned(settings[1], ""))
+			subscribe(t, broker, topic, nil)
+			findings := broker.Check(t.Context())
+			require.Len(t, findings, 1)
+			require.Equal(t, "rabbitmq-queue-left-over", findings[0].Name)
+			require.Contains(t, findings[0].Problem, topic)
+			require.False(t, findings[0].Fatal)
+		})
+	}
 }

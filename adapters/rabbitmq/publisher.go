@@ -66,28 +66,58 @@ type slot struct {
 // publish sends postings over one channel, in order. The messages' contexts do not
 // count: a publish that was withdrawn half way would have to be explained.
 func (b *Broker) publish(exchange string, postings []posting) error {
-	ctx, cancel := context.WithTimeoutCause(b.ctx, b.config.PublishTimeout, fmt.Errorf("no answer within %s", b.config.PublishTimeout))
-	defer cancel()
+	deadline := time.Now().Add(b.config.PublishTimeout)
 	for {
-		if err := b.awaitUnblocked(ctx); err != nil {
-			return err
+		slot := &b.slots[b.next.Add(1)%uint64(len(b.slots))]
+		s := b.prepared(slot, exchange)
+		if s == nil {
+			var err error
+			if s, err = b.prepare(slot, exchange, deadline); err != nil {
+				return err
+			}
 		}
-		s, err := b.sender(ctx, exchange)
-		if err != nil {
-			return err
-		}
-		c, err := s.send(ctx, exchange, postings)
+		c := s.send(exchange, postings, deadline)
 		switch {
-		case errors.Is(err, ErrUnroutable) && c.unrouted == len(postings) && isLetter(postings[0]):
-			if err := b.keep(ctx, exchange); err != nil {
+		case errors.Is(c.err, ErrUnroutable) && c.unrouted == len(postings) && isLetter(postings[0]):
+			if err := b.keep(exchange, deadline); err != nil {
 				return err
 			}
 			continue
-		case err != nil && b.publishing.blockedBecause() != "":
-			return fmt.Errorf("%w: %w", err, b.blockedError())
+		case c.err != nil && b.publishing.blockedBecause() != "":
+			return fmt.Errorf("%w: %w", c.err, b.blockedError())
 		}
-		return err
+		return c.err
 	}
+}
+
+// prepared is the sender of a slot if it can be used at once; else nil.
+func (b *Broker) prepared(slot *slot, exchange string) *sender {
+	if b.publishing.blockedBecause() != "" {
+		return nil
+	}
+	if _, declared := b.exchanges.Load(exchange); !declared && exchange != "" {
+		return nil
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	if slot.sender == nil || !slot.sender.usable() {
+		return nil
+	}
+	return slot.sender
+}
+
+// prepare waits until a slot can be used.
+func (b *Broker) prepare(slot *slot, exchange string, deadline time.Time) (*sender, error) {
+	ctx, cancel := b.until(deadline)
+	defer cancel()
+	if err := b.awaitUnblocked(ctx); err != nil {
+		return nil, err
+	}
+	return b.sender(ctx, slot, exchange)
+}
+
+func (b *Broker) until(deadline time.Time) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(b.ctx, deadline, fmt.Errorf("no answer within %s", b.config.PublishTimeout))
 }
 
 // isLetter: a dead letter always finds a queue, whatever its topic is called. An
@@ -97,7 +127,9 @@ func isLetter(p posting) bool {
 	return reason != ""
 }
 
-func (b *Broker) keep(ctx context.Context, exchange string) error {
+func (b *Broker) keep(exchange string, deadline time.Time) error {
+	ctx, cancel := b.until(deadline)
+	defer cancel()
 	conn, err := b.publishing.get(ctx)
 	if err != nil {
 		return err
@@ -107,8 +139,7 @@ func (b *Broker) keep(ctx context.Context, exchange string) error {
 
 // sender returns a channel to publish on, opening it if need be, when the
 // exchange is declared.
-func (b *Broker) sender(ctx context.Context, exchange string) (*sender, error) {
-	slot := &b.slots[b.next.Add(1)%uint64(len(b.slots))]
+func (b *Broker) sender(ctx context.Context, slot *slot, exchange string) (*sender, error) {
 	for {
 		s, err := b.fill(ctx, slot, exchange)
 		if err == nil || ctx.Err() != nil || errors.Is(err, ErrClosed) || isRefusal(err) {
@@ -146,7 +177,7 @@ func (b *Broker) fill(ctx context.Context, slot *slot, exchange string) (*sender
 	if slot.sender == nil || !slot.sender.usable() {
 		// What was declared may be gone: that can be why the channel was closed.
 		b.exchanges.Clear()
-		if slot.sender, err = newSender(conn); err != nil {
+		if slot.sender, err = newSender(conn, b.config.PublishTimeout); err != nil {
 			slot.sender = nil
 			return nil, err
 		}

@@ -1,65 +1,55 @@
 package rabbitmq
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// sender is a channel in confirm mode that many calls of Publish share. Each
-// sends without waiting for the others' confirms; one goroutine hands out what
-// the server answers.
+// sender is a channel in confirm mode that many calls of Publish share. One goroutine
+// sends what they have queued, without waiting for confirms, and one hands out what
+// the server answers:
+//
+//	Publish ──► queue ──write──► server ──listen──► Publish returns
 //
 // An unroutable message is returned, and then confirmed as if all were well. A
 // return does not say which confirm it belongs to. So every publishing carries
-// its number on the channel as its correlation-id; and returns and confirms go
-// through unbuffered channels to one goroutine, which therefore sees them in the
-// server's order. With a buffer, or in two goroutines, the confirm could overtake
-// its return, and a message that nobody stored would count as sent.
+// its number on the channel as its correlation-id; and returns go through an
+// unbuffered channel: the library has handed a return to listen before it reads the
+// confirm that follows. Through a buffer, or in two goroutines, the confirm could
+// overtake its return, and a message that nobody stored would count as sent.
 type sender struct {
 	channel *amqp.Channel
-	// turn is held while sending, so that numbers go out in their order. It is a
-	// channel because a Publish that has run out of time gives up the wait.
-	turn chan struct{}
-	last uint64 // number of the last publishing; guarded by turn
 
-	mu    sync.Mutex
-	calls map[uint64]*call // by number; not answered yet
-	dead  error            // why the channel is of no use any more
+	mu     sync.Mutex
+	queued sync.Cond // queue, dead
+	queue  []*call   // not sent yet, the longest-waiting first
+	first  uint64    // number of sent[0]
+	sent   []*call   // by number; nil: answered
+	dead   error     // why the channel is of no use any more
 }
 
-// posting is a message on its way to an exchange.
-type posting struct {
-	key string // for routing
-	amqp.Publishing
-}
+// confirmBuffer is how many confirms may wait for listen, which looks at all of them
+// at once.
+const confirmBuffer = 256
 
-// call is one Publish that waits for its confirms. Guarded by the sender's mu
-// until done is closed.
-type call struct {
-	open     int   // publishings without an answer
-	unrouted int   // publishings returned
-	err      error // the first failure
-	done     chan struct{}
-}
-
-// errUnknown: the connection ended between the publish and its confirm.
-var errUnknown = errors.New("connection lost before the confirm: the messages may be stored or not; publishing them again under the same event IDs is safe")
-
-func newSender(conn *amqp.Connection) (*sender, error) {
+func newSender(conn *amqp.Connection, timeout time.Duration) (*sender, error) {
 	channel, err := conn.Channel()
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
 	}
-	s := &sender{channel: channel, turn: make(chan struct{}, 1), calls: map[uint64]*call{}}
+	s := &sender{channel: channel, first: 1}
+	s.queued.L = &s.mu
 	returns := channel.NotifyReturn(make(chan amqp.Return))
-	confirms := channel.NotifyPublish(make(chan amqp.Confirmation))
+	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, confirmBuffer))
 	closed := channel.NotifyClose(make(chan *amqp.Error, 1))
-	go s.listen(returns, confirms, closed)
+	go s.listen(returns, confirms, closed, max(timeout/8, time.Millisecond))
+	go s.write()
 	if err := channel.Confirm(false); err != nil {
 		_ = channel.Close()
 		return nil, fmt.Errorf("select confirms: %w", err)
@@ -67,8 +57,65 @@ func newSender(conn *amqp.Connection) (*sender, error) {
 	return s, nil
 }
 
-// listen ends when the channel is closed.
-func (s *sender) listen(returns <-chan amqp.Return, confirms <-chan amqp.Confirmation, closed <-chan *amqp.Error) {
+// send publishes to an exchange and waits for all confirms, up to the deadline.
+func (s *sender) send(exchange string, postings []posting, deadline time.Time) *call {
+	c := &call{exchange: exchange, postings: postings, deadline: deadline, open: len(postings), done: make(chan struct{})}
+	s.mu.Lock()
+	if s.dead != nil {
+		c.end(s.dead)
+	} else if s.queue = append(s.queue, c); len(s.queue) == 1 {
+		s.queued.Signal()
+	}
+	s.mu.Unlock()
+	<-c.done
+	return c
+}
+
+// write sends what is queued until the sender is dead. A failure ends the channel:
+// nobody knows how much of the frames has reached the server.
+func (s *sender) write() {
+	for number := uint64(1); ; {
+		c := s.next()
+		if c == nil {
+			return
+		}
+		for i := range c.postings {
+			c.postings[i].CorrelationId = strconv.FormatUint(number, 36)
+			number++
+			if err := s.channel.Publish(c.exchange, c.postings[i].key, true, false, c.postings[i].Publishing); err != nil {
+				s.fail(fmt.Errorf("%w (%w)", errUnknown, err))
+				go func() { _ = s.channel.Close() }() // it may have to wait for the connection's end
+				return
+			}
+		}
+	}
+}
+
+// next takes a call from the queue, and notes it as sent before it is: the answer may
+// be quick.
+func (s *sender) next() *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) == 0 && s.dead == nil {
+		s.queued.Wait()
+	}
+	if s.dead != nil {
+		return nil
+	}
+	c := s.queue[0]
+	s.queue[0] = nil
+	s.queue = s.queue[1:] // append moves what is left when the room is used up
+	for range c.postings {
+		s.sent = append(s.sent, c)
+	}
+	return c
+}
+
+// listen ends when the channel is closed. Now and then it looks for calls that have
+// waited too long.
+func (s *sender) listen(returns <-chan amqp.Return, confirms <-chan amqp.Confirmation, closed <-chan *amqp.Error, every time.Duration) {
+	look := time.NewTicker(every)
+	defer look.Stop()
 	for returns != nil || confirms != nil {
 		select {
 		case r, open := <-returns:
@@ -82,7 +129,9 @@ func (s *sender) listen(returns <-chan amqp.Return, confirms <-chan amqp.Confirm
 				confirms = nil
 				continue
 			}
-			s.confirmed(c)
+			s.confirmed(c, confirms)
+		case now := <-look.C:
+			s.expire(now)
 		}
 	}
 	err := errUnknown
@@ -100,7 +149,7 @@ func (s *sender) returned(r amqp.Return) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.calls[number]; c != nil {
+	if c := s.waiting(number); c != nil {
 		c.unrouted++
 		if c.err == nil {
 			c.err = ErrUnroutable
@@ -108,19 +157,59 @@ func (s *sender) returned(r amqp.Return) {
 	}
 }
 
-func (s *sender) confirmed(confirmation amqp.Confirmation) {
+// waiting is the call of a publishing that has no answer yet. mu is held.
+func (s *sender) waiting(number uint64) *call {
+	if number < s.first || number-s.first >= uint64(len(s.sent)) {
+		return nil
+	}
+	return s.sent[number-s.first]
+}
+
+// confirmed takes a confirm, and those behind it that have come already.
+func (s *sender) confirmed(confirmation amqp.Confirmation, more <-chan amqp.Confirmation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.calls[confirmation.DeliveryTag]
-	if c == nil {
-		return
+	for {
+		if c := s.waiting(confirmation.DeliveryTag); c != nil {
+			s.sent[confirmation.DeliveryTag-s.first] = nil
+			if !confirmation.Ack && c.err == nil {
+				c.err = errors.New("rabbitmq refused to store it (basic.nack): is the queue full, or its leader lost?")
+			}
+			if c.open--; c.open == 0 {
+				c.end(nil)
+			}
+		}
+		for len(s.sent) > 0 && s.sent[0] == nil {
+			s.first++
+			s.sent = s.sent[1:]
+		}
+		select {
+		case next, open := <-more:
+			if !open {
+				return // listen finds out for itself
+			}
+			confirmation = next
+		default:
+			return
+		}
 	}
-	delete(s.calls, confirmation.DeliveryTag)
-	if !confirmation.Ack && c.err == nil {
-		c.err = errors.New("rabbitmq refused to store it (basic.nack): is the queue full, or its leader lost?")
-	}
-	if c.open--; c.open == 0 {
-		close(c.done)
+}
+
+// expire ends the calls whose time is up. Those that are queued are not sent.
+func (s *sender) expire(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = slices.DeleteFunc(s.queue, func(c *call) bool {
+		late := now.After(c.deadline)
+		if late {
+			c.end(errLate)
+		}
+		return late
+	})
+	for _, c := range s.sent {
+		if c != nil && now.After(c.deadline) {
+			c.end(errLate)
+		}
 	}
 }
 
@@ -132,60 +221,20 @@ func (s *sender) fail(err error) {
 		return
 	}
 	s.dead = err
-	for _, c := range s.calls {
-		if c.open > 0 {
-			c.open, c.err = 0, err
-			close(c.done)
+	for _, c := range s.queue {
+		c.end(err)
+	}
+	for _, c := range s.sent {
+		if c != nil {
+			c.end(err)
 		}
 	}
-	clear(s.calls)
+	s.queue, s.sent = nil, nil
+	s.queued.Broadcast()
 }
 
 func (s *sender) usable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.dead == nil
-}
-
-// send publishes to an exchange and waits for all confirms.
-func (s *sender) send(ctx context.Context, exchange string, postings []posting) (*call, error) {
-	c := &call{open: len(postings), done: make(chan struct{})}
-	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return c, context.Cause(ctx)
-	}
-	s.write(exchange, postings, c)
-	<-s.turn
-	select {
-	case <-c.done:
-		return c, c.err
-	case <-ctx.Done():
-		return c, context.Cause(ctx) // a confirm that still comes is of no interest
-	}
-}
-
-// write sends postings; it is the sender's turn. A failure ends the channel:
-// nobody knows how much of the frames has reached the server.
-func (s *sender) write(exchange string, postings []posting, c *call) {
-	s.mu.Lock()
-	if s.dead != nil {
-		c.open, c.err = 0, s.dead
-		close(c.done)
-		s.mu.Unlock()
-		return
-	}
-	for i := range postings {
-		s.calls[s.last+uint64(i)+1] = c // before it is sent: the answer may be quick
-	}
-	s.mu.Unlock()
-	for i := range postings {
-		s.last++
-		postings[i].CorrelationId = strconv.FormatUint(s.last, 36)
-		if err := s.channel.Publish(exchange, postings[i].key, true, false, postings[i].Publishing); err != nil {
-			s.fail(fmt.Errorf("%w (%w)", errUnknown, err))
-			go func() { _ = s.channel.Close() }() // it may have to wait for the connection's end
-			return
-		}
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"strings"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -67,7 +66,31 @@ func (b *Broker) declareGroup(ctx context.Context, topic string, subscription ad
 	if err != nil {
 		return "", fmt.Errorf("bind queue %q to exchange %q: %w", queue, exchange, err)
 	}
+	if other, err := partitionName(topic, subscription.Group, 0); err == nil {
+		b.noteLeftover(conn, other)
+	}
 	return queue, nil
+}
+
+// noteLeftover looks for a queue of the time when the group had partitions, or had
+// none yet. It is still bound, gets a copy of every message, and may hold some that
+// nobody has processed: so it is neither deleted nor unbound here.
+func (b *Broker) noteLeftover(conn *amqp.Connection, queue string) {
+	var found amqp.Queue
+	err := onChannel(conn, func(channel *amqp.Channel) (err error) {
+		found, err = channel.QueueDeclarePassive(queue, true, false, false, false, nil)
+		return err
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		delete(b.leftovers, queue)
+		return
+	}
+	if _, known := b.leftovers[queue]; !known {
+		b.config.Logger.Warn("queue from before rabbitmq.partitions was changed gets a copy of every message: let its consumers empty it, then delete it", "queue", queue, "messages", found.Messages, "consumers", found.Consumers)
+	}
+	b.leftovers[queue] = fmt.Sprintf("%d messages, %d consumers", found.Messages, found.Consumers)
 }
 
 // queueArguments are what a new queue is declared with. They cannot be changed
@@ -85,17 +108,16 @@ func (b *Broker) queueArguments(conn *amqp.Connection, topic string, subscriptio
 		limit = subscription.MaxDeliveries
 	}
 	version := serverVersion(conn)
-	switch {
-	case limit > 0:
-		arguments["x-delivery-limit"] = limit
-	case version.atLeast(4, 0):
-		arguments["x-delivery-limit"] = -1 // its own default is 20
-	}
 	letters := dedup.DeadLetterTopic(topic)
 	if limit <= 0 || len(letters) > maxName || isLetters(topic) {
-		// Letters of letters would travel in circles: a topic of letters keeps them.
+		// Letters of letters would travel in circles: a topic of letters keeps them. And
+		// without a place to go to, a limit would drop what goes beyond it.
+		if version.atLeast(4, 0) {
+			arguments["x-delivery-limit"] = -1 // its own default is 20
+		}
 		return arguments
 	}
+	arguments["x-delivery-limit"] = limit
 	arguments["x-dead-letter-exchange"] = letters
 	if version.atLeast(3, 10) {
 		// RabbitMQ's default forgets a dead letter that finds no queue. At-least-once
@@ -104,34 +126,6 @@ func (b *Broker) queueArguments(conn *amqp.Connection, topic string, subscriptio
 		arguments["x-overflow"] = "reject-publish"
 	}
 	return arguments
-}
-
-func isLetters(topic string) bool { return strings.HasSuffix(topic, dedup.DeadLetterTopic("")) }
-
-// keepLetters makes sure that letters find a queue: one named as the exchange. If
-// the exchange exists, somebody has seen to that before, or has a group of their
-// own there; with force, they have not.
-func (b *Broker) keepLetters(conn *amqp.Connection, exchange string, force bool) error {
-	err := onChannel(conn, func(channel *amqp.Channel) error {
-		return channel.ExchangeDeclarePassive(exchange, amqp.ExchangeFanout, true, false, false, false, nil)
-	})
-	if err == nil && !force {
-		return nil
-	}
-	err = onChannel(conn, func(channel *amqp.Channel) error {
-		if err := declareExchange(channel, exchange); err != nil {
-			return err
-		}
-		_, err := channel.QueueDeclare(exchange, true, false, false, false, amqp.Table{amqp.QueueTypeArg: string(b.config.QueueType)})
-		if err != nil {
-			return err
-		}
-		return channel.QueueBind(exchange, "", exchange, false, nil)
-	})
-	if err != nil {
-		return fmt.Errorf("declare queue %q for dead letters: %w", exchange, err)
-	}
-	return nil
 }
 
 // declareQueue declares a queue, and puts up with one that exists with other

@@ -17,60 +17,6 @@ import (
 	"github.com/hapax-go/hapax/internal/servers"
 )
 
-// A consumer of another program gives a message back more often than the queue
-// allows: the server dead-letters it, and it is a letter like any other.
-func TestDeliveryLimitOfTheQueue(t *testing.T) {
-	broker, topic := opened(t, nil), newTopic(t)
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 3})
-	require.NoError(t, err)
-	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
-	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
-	require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
-	channel := raw(t)
-	require.NoError(t, channel.Qos(1, 0, false))
-	deliveries, err := channel.Consume(topic+"_group", "", false, false, false, false, nil)
-	require.NoError(t, err)
-	for range 4 {
-		delivery := <-deliveries
-		require.NoError(t, delivery.Nack(false, true))
-	}
-	letter := receive(t, letters)
-	require.Equal(t, "poison", letter.Metadata.Get(dedup.MetaEventID))
-	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadReason), "delivery_limit")
-	require.Equal(t, topic, letter.Metadata.Get(dedup.MetaDeadTopic))
-	letter.Ack()
-	// Nobody read the letters when the queue was declared, so they are kept too.
-	require.Eventually(t, func() bool {
-		_, found, err := raw(t).Get(dedup.DeadLetterTopic(topic), true)
-		return err == nil && found
-	}, 10*time.Second, 20*time.Millisecond)
-}
-
-// A message whose consumers died is buried before it kills another.
-func TestBuriedOnArrival(t *testing.T) {
-	broker, topic := opened(t, nil), newTopic(t)
-	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
-	limited := func(s *adapters.Subscription) { s.MaxDeliveries, s.DrainTimeout = 2, -1 }
-	for attempt := range 2 {
-		dying := opened(t, nil)
-		messages := subscribe(t, dying, topic, limited)
-		if attempt == 0 {
-			require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
-		}
-		require.Equal(t, attempt+1, adapters.DeliveryFrom(receive(t, messages).Context()).Attempt)
-		dying.Abandon()
-	}
-	messages := subscribe(t, broker, topic, limited)
-	letter := receive(t, letters)
-	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadReason), "handed out 2 times")
-	letter.Ack()
-	select {
-	case msg := <-messages:
-		require.Fail(t, "handed out again", "%v", msg)
-	default:
-	}
-}
-
 func TestQueueThatDiffers(t *testing.T) {
 	topic := newTopic(t)
 	classic := opened(t, func(c *rabbitmq.Config) { c.QueueType = rabbitmq.Classic })
@@ -177,43 +123,4 @@ func host(t *testing.T) string { return servers.Require(t, servers.RabbitMQ).Hos
 
 func withVHost(t *testing.T, name string) string {
 	return strings.TrimSuffix(servers.Require(t, servers.RabbitMQ).URL, "/") + "/" + name
-}
-
-// One poisonous message does not take those with it that its consumer was only
-// sent ahead.
-func TestPoisonDiesAlone(t *testing.T) {
-	broker, topic := opened(t, nil), newTopic(t)
-	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
-	limited := func(s *adapters.Subscription) { s.MaxDeliveries, s.DrainTimeout = 6, -1 }
-	const innocents = 40
-	seen := map[string]bool{}
-	for deaths := 0; len(seen) < innocents; deaths++ {
-		require.Less(t, deaths, 50)
-		dying := opened(t, nil)
-		messages := subscribe(t, dying, topic, limited)
-		if deaths == 0 {
-			batch := []*message.Message{newMessage("poison")}
-			for i := range innocents {
-				batch = append(batch, newMessage(fmt.Sprint(i)))
-			}
-			require.NoError(t, broker.Publisher().Publish(topic, batch...))
-		}
-		for dead := false; !dead && len(seen) < innocents; {
-			msg := receive(t, messages)
-			if dead = msg.UUID == "uuid-poison"; dead {
-				dying.Abandon()
-				continue
-			}
-			seen[msg.UUID] = true
-			msg.Ack()
-		}
-	}
-	letter := receive(t, letters)
-	require.Equal(t, "uuid-poison", letter.UUID)
-	letter.Ack()
-	select {
-	case msg := <-letters:
-		require.Fail(t, "another letter", "%v", msg)
-	case <-time.After(200 * time.Millisecond):
-	}
 }

@@ -1,6 +1,7 @@
 package rabbitmq_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -32,11 +33,27 @@ type workerSettings struct {
 	Ledger string
 	// Lease of the first stage. Zero: 2s.
 	Lease time.Duration
+	// Heartbeat of the connections. Zero: 2s.
+	Heartbeat time.Duration
+	// Window of each stage. Zero: 100.
+	Window int
+	// Takes is the working time of the first stage's handler; with Slow, only of so
+	// many.
+	Takes time.Duration
+	Slow  int64
+	// Deaf: the renewals of leases go nowhere, and nobody notices.
+	Deaf bool
+	// FailAttempts is how often the first stage's handler fails on a message.
+	FailAttempts int
+	// FailPublishes is how many publishes of outputs are refused.
+	FailPublishes int64
+	// RelayOnly: the process has no second stage.
+	RelayOnly bool
 }
 
 func (w workerSettings) config() rabbitmq.Config {
 	return rabbitmq.Config{
-		URL: w.URL, SingleActiveConsumer: w.Single, Heartbeat: 2 * time.Second,
+		URL: w.URL, SingleActiveConsumer: w.Single, Heartbeat: cmp.Or(w.Heartbeat, 2*time.Second),
 		Logger: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 }
@@ -46,7 +63,8 @@ func (w workerSettings) stages() (in, out string) { return w.Topic, w.Topic + ".
 const (
 	relayGroup = "relay"
 	bookGroup  = "book"
-	metaCopy   = "copy"
+	metaCopy   = "copy"  // which of the producer's copies an event is
+	metaRelay  = "relay" // the process that an output is of
 )
 
 // worker is one consumer process. Its first stage turns each event into an
@@ -66,23 +84,16 @@ func worker(ctx context.Context, args []string) int {
 }
 
 func (w workerSettings) run(ctx context.Context) (err error) {
-	books, err := effects.Open(ctx, filepath.Join(w.Folder, "books"))
+	books, err := openBooks(ctx, w.Folder)
 	if err != nil {
 		return err
 	}
-	tried, err := effects.Open(ctx, filepath.Join(w.Folder, "tried"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, books.Close(), tried.Close()) }()
+	defer func() { err = errors.Join(err, books.Close()) }()
 	broker, err := rabbitmq.Open(ctx, w.config())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, broker.Close()) }()
-	if _, err := books.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS booked (id TEXT PRIMARY KEY) WITHOUT ROWID"); err != nil {
-		return err
-	}
 	strategy, closeStore, err := w.strategy(ctx, broker)
 	if err != nil {
 		return err
@@ -101,77 +112,54 @@ func (w workerSettings) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	router.AddHandler(relayGroup, in, relays, out, broker.Publisher(), w.relay(tried)).AddMiddleware(middleware.Wrap)
-	bookings, err := w.subscribe(broker, bookGroup)
-	if err != nil {
-		return err
+	router.AddHandler(relayGroup, in, relays, out, broker.Publisher(), w.relay(ctx)).AddMiddleware(w.record(ctx), middleware.Wrap)
+	if !w.RelayOnly {
+		bookings, err := w.subscribe(broker, bookGroup)
+		if err != nil {
+			return err
+		}
+		router.AddConsumerHandler(bookGroup, out, bookings, w.book(books))
 	}
-	router.AddConsumerHandler(bookGroup, out, bookings, w.book(books))
-	go func() { <-ctx.Done(); _ = router.Close() }()
+	go func() { <-router.Running(); <-ctx.Done(); _ = router.Close() }() // closing one that starts would block both
 	go func() { <-router.Running(); _ = fault.Ready(ctx) }()
 	return router.Run(context.WithoutCancel(ctx))
 }
 
+// openBooks opens the effects that all processes share. One connection a process:
+// SQLite lets writers wait by sleeping, so a hundred that wait for each other hold
+// everything up.
+func openBooks(ctx context.Context, folder string) (*sql.DB, error) {
+	books, err := effects.Open(ctx, filepath.Join(folder, "books"))
+	if err != nil {
+		return nil, err
+	}
+	books.SetMaxOpenConns(1)
+	if _, err := books.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS booked (id TEXT PRIMARY KEY) WITHOUT ROWID"); err != nil {
+		return nil, errors.Join(err, books.Close())
+	}
+	return books, nil
+}
+
 func (w workerSettings) subscribe(broker *rabbitmq.Broker, group string) (message.Subscriber, error) {
-	return broker.Subscriber(adapters.Subscription{Group: group, Window: 100, RedeliveryDelay: 50 * time.Millisecond, DrainTimeout: 10 * time.Second})
+	return broker.Subscriber(adapters.Subscription{
+		Group: group, Window: cmp.Or(w.Window, 100), RedeliveryDelay: 50 * time.Millisecond, DrainTimeout: 10 * time.Second,
+	})
 }
 
 // strategy is that of the first stage.
 func (w workerSettings) strategy(ctx context.Context, broker *rabbitmq.Broker) (dedup.Strategy, func(), error) {
+	publisher := &refusing{Publisher: broker.Publisher()}
+	publisher.left.Store(w.FailPublishes)
 	if w.Plain {
-		return dedup.Plain{Publisher: broker.Publisher()}, func() {}, nil
+		return dedup.Plain{Publisher: publisher}, func() {}, nil
 	}
 	ledger, closeStore, err := w.openLedger(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	strategy := dedup.NewLedgerStrategy(ledger, broker.Publisher(), dedup.LedgerOptions{Lease: w.lease(), Logger: slog.New(slog.DiscardHandler)})
+	if w.Deaf {
+		ledger = deaf{ledger}
+	}
+	strategy := dedup.NewLedgerStrategy(ledger, publisher, dedup.LedgerOptions{Lease: cmp.Or(w.Lease, 2*time.Second), Logger: slog.New(slog.DiscardHandler)})
 	return strategy, func() { _, _ = strategy.Close(), ledger.Close(); closeStore() }, nil
-}
-
-func (w workerSettings) relay(tried *sql.DB) message.HandlerFunc {
-	return func(msg *message.Message) ([]*message.Message, error) {
-		var event fault.Event
-		if err := json.Unmarshal(msg.Payload, &event); err != nil {
-			return nil, err
-		}
-		delivery := fault.Delivery{ID: event.ID, Consumer: w.Name, Attempt: adapters.DeliveryFrom(msg.Context()).Attempt}
-		_, _ = fmt.Sscan(msg.Metadata.Get(metaCopy), &delivery.Copy)
-		if err := effects.InsertDelivery(msg.Context(), tried, delivery); err != nil {
-			return nil, err
-		}
-		return []*message.Message{message.NewMessage(event.ID, msg.Payload)}, nil
-	}
-}
-
-// book counts what came out of the first stage: a row for every event ID, so that
-// only an output with another ID than its first copy's counts twice.
-func (w workerSettings) book(books *sql.DB) message.NoPublishHandlerFunc {
-	return func(msg *message.Message) (err error) {
-		var event fault.Event
-		if err := json.Unmarshal(msg.Payload, &event); err != nil {
-			return err
-		}
-		effect := fault.Effect{ID: event.ID, Key: event.Key, Seq: event.Seq, Consumer: w.Name}
-		if w.Plain {
-			return effects.Insert(msg.Context(), books, effect)
-		}
-		ctx := msg.Context()
-		tx, err := books.BeginTx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }()
-		marked, err := tx.ExecContext(ctx, "INSERT INTO booked (id) VALUES (?) ON CONFLICT DO NOTHING", msg.Metadata.Get(dedup.MetaEventID))
-		if err != nil {
-			return err
-		}
-		if rows, err := marked.RowsAffected(); err != nil || rows == 0 {
-			return err
-		}
-		if err := effects.Insert(ctx, tx, effect); err != nil {
-			return err
-		}
-		return tx.Commit()
-	}
 }

@@ -23,7 +23,7 @@ func (m Management) Recreate(ctx context.Context, vhost string) error {
 		return errors.New("recreate virtual host: the management plugin's address is not known")
 	}
 	name := url.PathEscape(vhost)
-	if err := m.call(ctx, http.MethodDelete, "/api/vhosts/"+name, "", nil); err != nil && !errors.Is(err, errNotFound) {
+	if err := m.Delete(ctx, vhost); err != nil {
 		return err
 	}
 	if err := m.call(ctx, http.MethodPut, "/api/vhosts/"+name, "", nil); err != nil {
@@ -31,6 +31,15 @@ func (m Management) Recreate(ctx context.Context, vhost string) error {
 	}
 	return m.call(ctx, http.MethodPut, "/api/permissions/"+name+"/"+url.PathEscape(base.User.Username()),
 		`{"configure":".*","write":".*","read":".*"}`, nil)
+}
+
+// Delete removes a virtual host, if there is one, with all that is in it.
+func (m Management) Delete(ctx context.Context, vhost string) error {
+	err := m.call(ctx, http.MethodDelete, "/api/vhosts/"+url.PathEscape(vhost), "", nil)
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	return err
 }
 
 // Held counts the messages in each queue of a virtual host, ready or delivered and

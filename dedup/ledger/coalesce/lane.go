@@ -14,6 +14,7 @@ type call struct {
 	lease   time.Duration
 	entries []*dedup.Entry // the caller's own: written only after settle(answered)
 	copies  []dedup.Entry
+	one     [1]dedup.Entry // backs copies when there is one entry, as nearly always
 	state   atomic.Int32
 	err     error
 	done    chan struct{}
@@ -28,11 +29,14 @@ const (
 
 // newCall copies the entries while they are certainly the caller's to read.
 func newCall(lease time.Duration, entries []*dedup.Entry) *call {
-	copies := make([]dedup.Entry, len(entries))
-	for i, entry := range entries {
-		copies[i] = *entry
+	c := &call{lease: lease, entries: entries, done: make(chan struct{})}
+	if c.copies = c.one[:]; len(entries) != 1 {
+		c.copies = make([]dedup.Entry, len(entries))
 	}
-	return &call{lease: lease, entries: entries, copies: copies, done: make(chan struct{})}
+	for i, entry := range entries {
+		c.copies[i] = *entry
+	}
+	return c
 }
 
 func (c *call) settle(state int32) bool { return c.state.CompareAndSwap(waiting, state) }
@@ -74,7 +78,7 @@ func (l *lane) add(call *call) (start bool) {
 // or starts the lane anew.
 func (l *lane) run(maxBatch int, timeout time.Duration) {
 	for batch := l.next(maxBatch); batch != nil; batch = l.next(maxBatch) {
-		var entries []*dedup.Entry
+		entries := make([]*dedup.Entry, 0, len(batch))
 		for _, call := range batch {
 			for i := range call.copies {
 				entries = append(entries, &call.copies[i])
@@ -94,6 +98,9 @@ func (l *lane) run(maxBatch int, timeout time.Duration) {
 func (l *lane) next(maxBatch int) []*call {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
+	if batch := l.all(maxBatch); batch != nil {
+		return batch
+	}
 	var batch, rest []*call
 	entries := 0
 	for _, call := range l.queue {
@@ -108,5 +115,23 @@ func (l *lane) next(maxBatch int) []*call {
 	}
 	l.queue = rest
 	l.running = len(batch) > 0
+	return batch
+}
+
+// all takes the whole queue if it is one batch, as nearly always; else nil. The mutex
+// is held.
+func (l *lane) all(maxBatch int) []*call {
+	if len(l.queue) == 0 {
+		return nil
+	}
+	entries := 0
+	for _, call := range l.queue {
+		entries += len(call.entries)
+		if entries > maxBatch || call.lease != l.queue[0].lease || call.state.Load() == abandoned {
+			return nil
+		}
+	}
+	batch := l.queue
+	l.queue = make([]*call, 0, len(batch))
 	return batch
 }

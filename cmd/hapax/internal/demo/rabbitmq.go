@@ -3,12 +3,9 @@ package demo
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -27,7 +24,8 @@ import (
 // rabbitAudit is a queue that gets a copy of every shipping request.
 const rabbitAudit = "audit"
 
-// rabbitMQBroker runs each lane in a virtual host of its own, made anew by each run.
+// rabbitMQBroker runs each lane in a virtual host of its own, named after the run's
+// folder: two demos at once do not meet.
 // Fulfilment runs by message-id over a ledger in a SQLite file; shipping writes its
 // rows through the inbox.
 var rabbitMQBroker = broker{
@@ -38,11 +36,10 @@ var rabbitMQBroker = broker{
 		cfg := config.Default()
 		cfg.Service, cfg.Broker = "black-friday", rabbitmq.Name
 		cfg.RabbitMQ.URL = "amqp://guest:guest@127.0.0.1:5672/"
-		server, found := servers.Find(servers.RabbitMQ)
-		if found {
+		if server, found := servers.Find(servers.RabbitMQ); found {
 			cfg.RabbitMQ.URL = config.DSN(server.URL)
 		}
-		cfg.RabbitMQ.VHost = "hapax-demo-" + lane
+		cfg.RabbitMQ.VHost = filepath.Base(folder) + "-" + lane
 		cfg.SQL.DSN = config.DSN(shopFile(folder, lane))
 		cfg.Dedup.Ledger.Store = "sqlite"
 		cfg.Dedup.Ledger.DSN = config.DSN(filepath.Join(folder, lane+"-ledger.db"))
@@ -51,15 +48,9 @@ var rabbitMQBroker = broker{
 		fulfilment := cfg.Handler(topicOrders)
 		fulfilment.Strategy = dedup.StrategyMessageID
 		cfg.Handlers = map[string]config.Handler{topicOrders: fulfilment}
-		// Whoever asks before the run has files is the demo itself, which begins.
-		// What fails here, opening the broker reports.
-		if _, err := os.Stat(shopFile(folder, lane)); errors.Is(err, fs.ErrNotExist) {
-			if plain.Management(server.Management).Recreate(context.Background(), cfg.RabbitMQ.VHost) == nil {
-				_ = rabbitServer(cfg).Declare(topicShipping, rabbitAudit)
-			}
-		}
 		return cfg
 	},
+	prepare: prepareRabbit,
 	plain: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (*plainEnds, error) {
 		server := rabbitServer(cfg)
 		publisher, err := server.Publisher()
@@ -77,12 +68,26 @@ var rabbitMQBroker = broker{
 	left:    rabbitLeft,
 }
 
+// prepareRabbit makes the lane's virtual host. The end of the run removes it.
+func prepareRabbit(ctx context.Context, cfg *config.Config) error {
+	if err := rabbitManagement().Recreate(ctx, cfg.RabbitMQ.VHost); err != nil {
+		return err
+	}
+	return rabbitServer(cfg).Declare(topicShipping, rabbitAudit)
+}
+
+func rabbitManagement() plain.Management {
+	server, _ := servers.Find(servers.RabbitMQ)
+	return plain.Management(server.Management)
+}
+
 func rabbitServer(cfg *config.Config) plain.Server {
 	return plain.Server{URL: cfg.RabbitMQ.URL.Reveal(), VHost: cfg.RabbitMQ.VHost}
 }
 
-// rabbitOutputs empties the queue that nobody consumes.
-func rabbitOutputs(_ context.Context, cfg *config.Config) ([]fault.Effect, error) {
+// rabbitOutputs empties the queue that nobody consumes. It comes last, and removes the
+// virtual host.
+func rabbitOutputs(ctx context.Context, cfg *config.Config) ([]fault.Effect, error) {
 	copies, err := rabbitServer(cfg).Empty(rabbitAudit)
 	if err != nil {
 		return nil, fmt.Errorf("read copies of topic %s: %w", topicShipping, err)
@@ -97,15 +102,14 @@ func rabbitOutputs(_ context.Context, cfg *config.Config) ([]fault.Effect, error
 		found[i].Identity = copied.Metadata.Get(dedup.MetaEventID)
 		found[i].Position = int64(i)
 	}
-	return found, nil
+	return found, rabbitManagement().Delete(ctx, cfg.RabbitMQ.VHost)
 }
 
 // rabbitLeft believes in a count of zero once it has outlasted the server's own
 // counting, every five seconds.
 func rabbitLeft(ctx context.Context, open adapters.Broker) (map[string]int64, error) {
-	server, _ := servers.Find(servers.RabbitMQ)
 	vhost := open.(*rabbitmq.Broker).VHost()
-	left, err := plain.Management(server.Management).Held(ctx, vhost)
+	left, err := rabbitManagement().Held(ctx, vhost)
 	if err != nil {
 		return nil, err
 	}

@@ -36,12 +36,12 @@ func (w workerSettings) openLedger(ctx context.Context) (dedup.Ledger, func(), e
 		}
 		return coalesce.New(store), func() { _ = client.Close() }, nil
 	}
-	if strings.HasPrefix(w.Ledger, "postgres://") {
-		db, _, err := sqldb.OpenWith(ctx, w.Ledger, sqldb.Options{MaxConns: 4})
+	if w.Ledger != "" {
+		db, dialect, err := sqldb.OpenWith(ctx, w.Ledger, sqldb.Options{MaxConns: 4})
 		if err != nil {
 			return nil, nil, err
 		}
-		store, err := database.Open(ctx, db, database.Postgres, database.Config{Window: time.Hour, Table: ledgerTable(w.Topic)})
+		store, err := database.Open(ctx, db, database.Dialect(dialect), database.Config{Window: time.Hour, Table: ledgerTable(w.Topic)})
 		if err != nil {
 			return nil, nil, errors.Join(err, db.Close())
 		}
@@ -60,24 +60,24 @@ func (w workerSettings) openLedger(ctx context.Context) (dedup.Ledger, func(), e
 
 func ledgerTable(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
 
-// makeTables makes the tables of a ledger in PostgreSQL, for the time of a test.
-func makeTables(t *testing.T, topic string) {
+// prepareLedger makes the tables of a ledger in a database, for the time of a test.
+func (s scenario) prepareLedger(t *testing.T) {
 	t.Helper()
-	url, table := servers.Require(t, servers.Postgres).URL, ledgerTable(topic)
-	db, _, err := sqldb.Open(t.Context(), url)
+	if s.store == "" || s.store == servers.Redis || s.Plain {
+		return
+	}
+	url, table := servers.Require(t, s.store).URL, ledgerTable(s.Topic)
+	db, dialect, err := sqldb.Open(t.Context(), url)
 	require.NoError(t, err)
-	defer db.Close()
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	names := schema.Names{Inbox: table + "_inbox", Outbox: table + "_outbox", Ledger: table, Version: table + "_schema"}
-	made, err := schema.New(db, sqldb.Postgres, names)
+	made, err := schema.New(db, dialect, names)
 	require.NoError(t, err)
 	_, err = made.Up(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
-		db, _, err := sqldb.Open(ctx, url)
-		require.NoError(t, err)
-		defer db.Close()
-		rows, err := db.QueryContext(ctx, `SELECT table_name FROM information_schema.tables WHERE table_name LIKE $1`, strings.ReplaceAll(table, "_", `\_`)+"%")
+		rows, err := db.QueryContext(ctx, `SELECT table_name FROM information_schema.tables WHERE table_name LIKE '`+strings.ReplaceAll(table, "_", `|_`)+`%' ESCAPE '|'`)
 		require.NoError(t, err)
 		var tables []string
 		for rows.Next() {
@@ -91,11 +91,4 @@ func makeTables(t *testing.T, topic string) {
 			require.NoError(t, err)
 		}
 	})
-}
-
-func (w workerSettings) lease() time.Duration {
-	if w.Lease > 0 {
-		return w.Lease
-	}
-	return 2 * time.Second
 }
