@@ -56,6 +56,9 @@ func TestKilled(t *testing.T) {
 	s := scenario{
 		workload: fault.Workload{Events: 600, Pad: 200, Duplicates: 0.2},
 		strikes:  []fault.Strike{{Action: fault.ActionKill, EveryEffects: 80, Jitter: 0.3}},
+		// Those kills may find nobody at work. Before the first of them one of the
+		// consumers, who share the work, dies here for certain.
+		failpoints: []string{"after-handle@10", "after-handle@20", "after-handle@10"},
 	}
 	if soak() {
 		s.workload.Events = 100_000

@@ -22,10 +22,12 @@ const (
 )
 
 // Names lists every server, the default ones first.
-func Names() []string { return append(DefaultNames(), RedisCluster, RedisSentinel) }
+func Names() []string { return append(DefaultNames(), RedisSentinel) }
 
 // DefaultNames lists what `up` brings up when it is not told.
-func DefaultNames() []string { return []string{Kafka, RabbitMQ, Redis, SQS, Postgres, MariaDB} }
+func DefaultNames() []string {
+	return []string{Kafka, RabbitMQ, Redis, RedisCluster, SQS, Postgres, MariaDB}
+}
 
 // How an address was had.
 const (
