@@ -63,7 +63,11 @@ type consumer struct {
 
 // note is what a consumer tells the harness: a handler has begun, or a delivery has
 // failed.
-type note struct{ Err string }
+type note struct {
+	// Begun is the event whose handler begins; else Err is that of a delivery.
+	Begun string
+	Err   string
+}
 
 func deliveriesFile(folder string) string { return filepath.Join(folder, "deliveries.db") }
 
@@ -198,7 +202,7 @@ func (c consumer) handler(ctx context.Context) message.HandlerFunc {
 		if err := json.Unmarshal(msg.Payload, &event); err != nil {
 			return nil, err
 		}
-		_ = fault.Emit(ctx, note{})
+		_ = fault.Emit(ctx, note{Begun: event.ID})
 		if handled.Load() == 0 || !c.Once {
 			<-time.After(c.Takes) // work that knows nothing of contexts
 		}

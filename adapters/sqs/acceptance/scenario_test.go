@@ -75,7 +75,7 @@ type run struct {
 	sent     fault.Sent
 
 	mu      sync.Mutex
-	begun   int64         // handlers
+	begun   []string      // events whose handlers began, in their order
 	heard   time.Time     // when the last one began
 	silence time.Duration // the longest time without one
 	errs    []string      // of the consumers' deliveries
@@ -220,9 +220,9 @@ func (r *run) hear(data json.RawMessage) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if heard.Err == "" {
+	if heard.Begun != "" {
 		now := time.Now()
-		if r.begun++; r.begun > 1 {
+		if r.begun = append(r.begun, heard.Begun); len(r.begun) > 1 {
 			r.silence = max(r.silence, now.Sub(r.heard))
 		}
 		r.heard = now
@@ -258,6 +258,13 @@ func (r *run) effectsSeen() int64 {
 	return int64(len(r.effects))
 }
 
+// tookEffect reports whether one of the events has.
+func (r *run) tookEffect(events []string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.effects, func(e fault.Effect) bool { return slices.Contains(events, e.ID) })
+}
+
 // strike makes the plan's faults happen.
 func (r *run) strike(ctx context.Context, t *testing.T) {
 	t.Helper()
@@ -270,7 +277,7 @@ func (r *run) strike(ctx context.Context, t *testing.T) {
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.begun, nil
+		return int64(len(r.begun)), nil
 	}}
 	if r.hooks != nil {
 		runner.Hooks = r.hooks(r)

@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,11 +35,15 @@ func TestZombie(t *testing.T) {
 					defer thaw()
 					over, least := make(chan error, 1), time.After(step.For)
 					go func() { over <- r.fleet.Pause(frozen, 0, r.within) }()
+					r.mu.Lock()
+					held := slices.Clone(r.begun)
+					r.mu.Unlock()
 					if err := r.fleet.Join(ctx, 0); err != nil {
 						return err
 					}
-					// It thaws when its heir has committed, however long that takes here.
-					for r.effectsSeen() == 0 && ctx.Err() == nil {
+					// It thaws when its heir has committed what it holds, however long that
+					// takes here.
+					for !r.tookEffect(held) && ctx.Err() == nil {
 						<-time.After(20 * time.Millisecond)
 					}
 					<-least
