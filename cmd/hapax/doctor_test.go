@@ -57,7 +57,7 @@ func find(t *testing.T, planted []misconfiguration) {
 			}
 			refused := started(t, configuration, topic)
 			require.ErrorContains(t, refused, "check "+m.check)
-			require.ErrorContains(t, refused, said.Problem)
+			require.ErrorContains(t, refused, m.says)
 			require.ErrorContains(t, refused, fmt.Sprintf("add %q to allow", m.check))
 
 			allowing := fmt.Sprintf("%sallow: [%s]\n", configuration, strings.Join(unsafe(found), ", "))

@@ -2,12 +2,14 @@ package live
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hapax-go/hapax/internal/servers"
@@ -48,6 +50,9 @@ func (p kafkaPeer) read(t testing.TB, topic string) (payloads [][]byte, again bo
 	defer client.Close()
 	ends, err := kadm.NewClient(client).ListCommittedOffsets(t.Context(), topic)
 	require.NoError(t, err)
+	if errors.Is(ends.Error(), kerr.UnknownTopicOrPartition) {
+		return nil, true // it was made just now
+	}
 	require.NoError(t, ends.Error())
 	left := map[int32]int64{}
 	for partition, end := range ends[topic] {

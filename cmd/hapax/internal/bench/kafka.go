@@ -152,12 +152,12 @@ func (l *kafkaLane) byHand(ctx context.Context, broker *kafka.Broker, w *watch, 
 	joined := make(chan struct{})
 	loop := raw.Loop{
 		Brokers: l.brokers, Input: topic, Output: outputs, Group: topic, Batch: kafkaBatch, Produce: l.env.Produce, Total: load.Deliveries(),
-		Ready: func() { close(joined) },
-		Handle: func(string) {
-			first.Do(meter.Start)
+		Ready:  func() { close(joined) },
+		Handle: func(string) { first.Do(meter.Start) },
+		Done: func(uuid string) { // only what was committed counts: an aborted batch comes again
 			w.handled.Add(1)
+			load.pace.settled(indexOf(uuid))
 		},
-		Done: func(uuid string) { load.pace.settled(indexOf(uuid)) },
 	}
 	w.begin(load)
 	both, shared := errgroup.WithContext(ctx)

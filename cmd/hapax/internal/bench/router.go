@@ -59,8 +59,13 @@ func startRouter(ctx context.Context, r route) (*running, error) {
 		}
 		router.AddMiddleware(deduplicate.Wrap)
 	}
-	if r.watch.produce {
-		router.AddHandler(topic, topic, r.subscriber, outputs, r.publisher, handle)
+	if r.watch.publisher = nil; r.watch.produce {
+		publisher := r.publisher
+		if r.strategy == nil {
+			r.watch.publisher = &countingPublisher{Publisher: publisher, watch: r.watch}
+			publisher = r.watch.publisher
+		}
+		router.AddHandler(topic, topic, r.subscriber, outputs, publisher, handle)
 	} else {
 		router.AddConsumerHandler(topic, topic, r.subscriber, func(msg *message.Message) error {
 			_, err := handle(msg)

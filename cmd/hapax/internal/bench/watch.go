@@ -16,9 +16,12 @@ type watch struct {
 	// returned counts deliveries that passed all middlewares without an error.
 	returned atomic.Int64
 	expected int64
-	// finish, unless nil, is closed when all of the load has returned.
+	// finish, unless nil, is closed when all of the load has returned and, where the
+	// Router publishes, is published too.
 	finish chan struct{}
-	pace   atomic.Pointer[pace]
+	// publisher counts what the Router publishes; nil: the strategy publishes.
+	publisher *countingPublisher
+	pace      atomic.Pointer[pace]
 
 	mu      sync.Mutex
 	failure error
@@ -52,11 +55,29 @@ func (w *watch) middleware(next message.HandlerFunc) message.HandlerFunc {
 			return outputs, err
 		}
 		w.pace.Load().follow(msg)
-		if w.returned.Add(1) == w.expected && w.finish != nil {
+		if w.returned.Add(1) == w.expected && w.finish != nil && w.publisher == nil {
 			close(w.finish)
 		}
 		return outputs, nil
 	}
+}
+
+// countingPublisher tells a watch of what the Router has published: it does so after
+// all middlewares have returned.
+type countingPublisher struct {
+	message.Publisher
+	watch     *watch
+	published atomic.Int64
+}
+
+func (p *countingPublisher) Publish(topic string, messages ...*message.Message) error {
+	if err := p.Publisher.Publish(topic, messages...); err != nil {
+		return err
+	}
+	if p.published.Add(int64(len(messages))) == p.watch.expected && p.watch.finish != nil {
+		close(p.watch.finish)
+	}
+	return nil
 }
 
 func (w *watch) fail(err error) {
