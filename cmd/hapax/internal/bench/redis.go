@@ -105,7 +105,7 @@ func (l *redisLane) hapax(ctx context.Context, broker *redis.Broker, w *watch, l
 	return l.router(ctx, route{subscriber: subscriber, publisher: broker.Publisher(), strategy: strategy, watch: w}, broker, load, meter)
 }
 
-func (l *redisLane) official(ctx context.Context, broker *redis.Broker, w *watch, load Load, meter *Meter) error {
+func (l *redisLane) official(ctx context.Context, broker *redis.Broker, w *watch, load Load, meter *Meter) (err error) {
 	subscriber, err := l.server.Subscriber(topic, time.Minute)
 	if err != nil {
 		return err
@@ -114,6 +114,7 @@ func (l *redisLane) official(ctx context.Context, broker *redis.Broker, w *watch
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, subscriber.Close(), publisher.Close()) }() // the Router has no publisher in consume
 	return l.router(ctx, route{subscriber: subscriber, publisher: publisher, watch: w}, broker, load, meter)
 }
 
