@@ -27,7 +27,7 @@ demo: build ## Run the Black Friday demo (BROKER=sqlite EVENTS=4000 SEED=0)
 	bin/hapax demo $(if $(BROKER),--broker $(BROKER)) --events $(EVENTS) --seed $(SEED)
 
 .PHONY: test
-test: lint servers ## Start the real servers that can be had, and run every test, with the race detector where there is a C compiler
+test: lint $(if $(EMBEDDED),,servers) ## Start the real servers that can be had (EMBEDDED=1: none), and run every test, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler found: running without the race detector"
 	$(SERVERS) report --reset
 	$(GO) test $(RACE) -count 1 -timeout 20m $(PACKAGES) || { $(SERVERS) report; exit 1; }

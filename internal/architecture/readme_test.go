@@ -39,5 +39,5 @@ func TestTheReadmeShowsTheRulesTable(t *testing.T) {
 // CI runs the README's test command.
 func TestCIRunsTheReadmesTestCommand(t *testing.T) {
 	require.Contains(t, read(t, "README.md"), "```sh\nmake test\n```")
-	require.True(t, strings.HasSuffix(read(t, ".ci/run"), "REQUIRE_REAL=1 make test\n"))
+	require.True(t, strings.HasSuffix(read(t, ".ci/run"), "exec make test\n"))
 }
