@@ -69,7 +69,7 @@ func manage(t testing.TB, base, method, path, body string) {
 	request, err := http.NewRequest(method, strings.TrimSuffix(base, "/")+path, strings.NewReader(body))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request) // the credentials are in the URL
+	response, err := oneByOne.Do(request) // the credentials are in the URL
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.Less(t, response.StatusCode, 300, "%s %s", method, path)

@@ -130,8 +130,7 @@ func (s *Service) wait(t testing.TB, what string, done func() bool) {
 }
 
 func (s *Service) get(path string) (status int, text string) {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get(s.admin + path)
+	response, err := oneByOne.Get(s.admin + path)
 	if err != nil {
 		return 0, ""
 	}
@@ -158,3 +157,6 @@ func (o *output) String() string {
 	defer o.mu.Unlock()
 	return o.text.String()
 }
+
+// oneByOne keeps no connections, which would outlive a test.
+var oneByOne = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -27,7 +27,8 @@ func (p *Place) sqs(t testing.TB, fifo bool) peer {
 	p.set("AWS_ACCESS_KEY_ID", "test")
 	p.set("AWS_SECRET_ACCESS_KEY", "test")
 	peer := sqsPeer{client: sqs.New(sqs.Options{
-		Region: "eu-west-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+		HTTPClient: oneByOne,
+		Region:     "eu-west-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 	})}
 	if fifo {
 		peer.suffix = ".fifo"

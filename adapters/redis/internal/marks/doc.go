@@ -22,9 +22,9 @@
 // # Growth
 //
 // The number of buckets follows the number of IDs by linear hashing. The directory is
-// one string, "level split cursor passed count": level is the number of buckets at the
-// start of the round; those below split have been divided in two; count is how many
-// records there are. While that is more than 28 for a bucket, the next bucket in turn
+// one string, "level split cursor passed count seen": level is the number of buckets at
+// the start of the round; those below split have been divided in two; count is how many
+// records there are; seen is the slice of time in which it was stored. While that is more than 28 for a bucket, the next bucket in turn
 // is divided, at most 16 in a call, so no call ever moves more than some hundred
 // records. A scripting language pays for every byte of a string that it is handed:
 // larger buckets would be a little smaller in memory and slower.
@@ -38,7 +38,7 @@
 // lookups; they are removed when their bucket is divided or visited by the cursor,
 // which goes through all buckets once a slice, two a call that marks.
 //
-// Slices are numbered modulo 255. Marks of a set that nobody has written to for
-// more than thirty windows may be taken for living ones until the cursor comes by:
-// such an ID is remembered too long, never too short.
+// Slices are numbered modulo 255, so a dead mark must be removed before its number
+// comes again: where calls are so rare that two a call would not do, the cursor visits
+// more, and after a hundred slices without a call all buckets.
 package marks

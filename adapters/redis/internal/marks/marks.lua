@@ -4,20 +4,9 @@
 
 local prefix, now, slice -- of the set; server time in ms; its slice of time, 1 to 255
 local size, blank -- of a record: ID without its first byte (15), slice (1), tag (2), owner
-local level, split, cursor, passed, count -- the directory: see doc.go
+local level, split, cursor, passed, count, seen -- the directory: see doc.go
+local current -- the slice of time, counted from the epoch
 local dirty -- the directory was changed
-
-local function openMarks(name, sliceLength, skew, ownerSize)
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
-  slice = math.floor(now / sliceLength) % 255 + 1
-  prefix, size = name .. ':', 18 + ownerSize
-  blank = string.rep('\0', size)
-  local directory = redis.call('GET', name)
-  dirty = not directory
-  level, split, cursor, passed, count = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+)')
-  level, split, cursor, passed, count = tonumber(level), tonumber(split), tonumber(cursor), tonumber(passed), tonumber(count)
-end
 
 -- The bucket of an ID by linear hashing: those below split are split already.
 local function bucketOf(id)
@@ -114,6 +103,30 @@ local function tidy(number)
   if #living > 0 then store(prefix .. number, #living, table.concat(living)) else redis.call('DEL', prefix .. number) end
 end
 
+-- The directory, with the time of the call that stored it.
+local function storeDirectory()
+  redis.call('SET', string.sub(prefix, 1, -2), string.format('%d %d %d %d %d %d', level, split, cursor, passed, count, current))
+end
+
+local function openMarks(name, sliceLength, skew, ownerSize)
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
+  current = math.floor(now / sliceLength)
+  slice = current % 255 + 1
+  prefix, size = name .. ':', 18 + ownerSize
+  blank = string.rep('\0', size)
+  local directory = redis.call('GET', name)
+  dirty = not directory
+  level, split, cursor, passed, count, seen = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+) ?(%d*)')
+  level, split, cursor, passed, count = tonumber(level), tonumber(split), tonumber(cursor), tonumber(passed), tonumber(count)
+  seen = tonumber(seen) or current
+  if current - seen > 100 then -- nobody came for so long: what died meanwhile must not come to life
+    for bucket = 0, level + split - 1 do tidy(bucket) end
+    storeDirectory()
+    seen = current
+  end
+end
+
 -- Buckets of the IDs to be looked at, read in one call: a call costs more than a
 -- look. What is written to is forgotten, and read again.
 local names, buckets = {}, {}
@@ -187,22 +200,22 @@ local function take(i) -- undoes put
   count = count - 1
 end
 
--- Makes room for what was marked, tidies two buckets a call until all have been
--- visited in this slice of time, and stores the directory.
+-- Makes room for what was marked, tidies a few buckets a call until all have been
+-- visited in this slice of time, and stores the directory. A slice comes again after
+-- 255: so that no dead mark is taken for a living one then, all buckets are visited
+-- within 100, however rare the calls are.
 local function closeMarks()
   for _ = 1, 16 do
     if count <= 28 * (level + split) then break end
     splitNext()
   end
-  if cursor >= level + split and passed ~= slice then cursor, passed = 0, slice end
-  for _ = 1, 2 do
-    if cursor < level + split then
-      tidy(cursor)
-      cursor, dirty = cursor + 1, true
+  for _ = 1, math.min(math.max(2, math.ceil((level + split) * (current - seen) / 100)), level + split) do
+    if cursor >= level + split then
+      if passed == slice then break end
+      cursor, passed = 0, slice
     end
+    tidy(cursor)
+    cursor, dirty = cursor + 1, true
   end
-  if dirty then
-    redis.call('SET', string.sub(prefix, 1, -2), string.format('%d %d %d %d %d', level, split, cursor, passed, count))
-  end
+  if dirty then storeDirectory() end
 end
-
