@@ -58,6 +58,37 @@ func TestConformanceInCluster(t *testing.T) {
 	})
 }
 
+// A slice of time has a number modulo 255. A mark that died long ago does not come to
+// life when its number comes round again.
+func TestDeadMarksStayDead(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
+	defer client.Close()
+	const window = 8 * time.Hour // of slices of an hour
+	var skew time.Duration
+	l, err := ledger.New(client, ledger.Config{
+		Window: window, Prefix: fmt.Sprintf("hapax:test:%d", dedup.NextToken()), Clock: func() time.Duration { return skew },
+	})
+	require.NoError(t, err)
+	mark := func(event string, digest dedup.Digest) dedup.Verdict {
+		entry := &dedup.Entry{ID: dedup.NewID(dedup.Scope{}, event), Digest: digest, Token: dedup.NextToken()}
+		require.NoError(t, l.Claim(t.Context(), time.Minute, []*dedup.Entry{entry}))
+		if entry.Verdict == dedup.Fresh {
+			require.NoError(t, l.Complete(t.Context(), []*dedup.Entry{entry}))
+		}
+		return entry.Verdict
+	}
+	for _, leaps := range []int{1, 5, 50} { // the calls on the way are rare, or there are none
+		event := fmt.Sprint("event after ", leaps)
+		require.Equal(t, dedup.Fresh, mark(event, dedup.Digest{1}))
+		require.Equal(t, dedup.Conflict, mark(event, dedup.Digest{2}))
+		for leap := range leaps {
+			skew += 250 * time.Hour / time.Duration(leaps)
+			require.Equal(t, dedup.Fresh, mark(fmt.Sprint(event, " other ", leap), dedup.Digest{}))
+		}
+		require.Equal(t, dedup.Fresh, mark(event, dedup.Digest{2}), "after %d leaps", leaps)
+	}
+}
+
 // A ledger that was opened owns its connection.
 func TestOpen(t *testing.T) {
 	address := servers.Require(t, servers.Redis).Hosts[0]

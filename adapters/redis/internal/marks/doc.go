@@ -40,5 +40,5 @@
 //
 // Slices are numbered modulo 255, so a dead mark must be removed before its number
 // comes again: where calls are so rare that two a call would not do, the cursor visits
-// more, and after a hundred slices without a call all buckets.
+// more, and after a hundred slices without a mark all are deleted.
 package marks

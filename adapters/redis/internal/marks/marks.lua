@@ -120,10 +120,10 @@ local function openMarks(name, sliceLength, skew, ownerSize)
   level, split, cursor, passed, count, seen = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+) ?(%d*)')
   level, split, cursor, passed, count = tonumber(level), tonumber(split), tonumber(cursor), tonumber(passed), tonumber(count)
   seen = tonumber(seen) or current
-  if current - seen > 100 then -- nobody came for so long: what died meanwhile must not come to life
-    for bucket = 0, level + split - 1 do tidy(bucket) end
+  if current - seen > 100 then -- nobody has marked for so long: all are dead, and must not come to life
+    for bucket = 0, level + split - 1 do redis.call('DEL', prefix .. bucket) end
+    level, split, cursor, passed, count, seen = 256, 0, 0, 0, 0, current
     storeDirectory()
-    seen = current
   end
 end
 
