@@ -62,6 +62,9 @@ func TestMemberThatWasForgotten(t *testing.T) {
 	require.NoError(t, other.ProduceSync(t.Context(), &kgo.Record{
 		Topic: kafka.IDLogName(o.Group, o.Input), Value: kafka.LogOf(dedup.Scope{Service: "test", Handler: o.Group}, "meanwhile"),
 	}).FirstErr())
+	// This fake does not forget the member: it is the answers that say so, and until
+	// the consumer has read them, it could commit as the member it was. Its next
+	// attempt to join, as nobody yet, says that it has.
 	forgotten := make(chan struct{})
 	cluster.ControlKey(kmsg.Heartbeat.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		answer := request.ResponseKind().(*kmsg.HeartbeatResponse)
@@ -69,15 +72,21 @@ func TestMemberThatWasForgotten(t *testing.T) {
 		return answer, nil, true
 	})
 	cluster.ControlKey(kmsg.JoinGroup.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		member := request.(*kmsg.JoinGroupRequest).MemberID
+		if member == "" {
+			cluster.DropControl()
+			close(forgotten)
+			return nil, nil, false
+		}
+		cluster.KeepControl()
 		answer := request.ResponseKind().(*kmsg.JoinGroupResponse)
 		answer.ErrorCode = kerr.UnknownMemberID.Code
-		close(forgotten)
 		return answer, nil, true
 	})
 	select {
 	case <-forgotten:
 	case <-time.After(20 * time.Second):
-		require.Fail(t, "the consumer did not ask to join")
+		require.Fail(t, "the consumer did not ask to join as a new member")
 	}
 	publish("meanwhile")
 	publish("after")

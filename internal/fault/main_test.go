@@ -89,7 +89,9 @@ func struck(ctx context.Context, _ []string) int {
 
 // parent starts a process of its own that ignores SIGTERM, and ends or waits.
 func parent(ctx context.Context, args []string) int {
-	cmd := exec.Command("sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+	// One process to its end: a shell that waits for the start of a command of its
+	// own (vfork) cannot be stopped until that command runs.
+	cmd := exec.Command("sh", "-c", "trap '' TERM; exec sleep 3600")
 	cmd.Stdout = os.Stdout // keeps the harness's pipe open
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: slices.Contains(args, "escape")}
 	if err := cmd.Start(); err != nil {
