@@ -1,13 +1,13 @@
 package kafka_test
 
 import (
-	"os"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/internal/fault"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // Acceptance scenario 8: handlers fail twice and then succeed, and after they have
@@ -49,9 +49,7 @@ func TestSlowHandlers(t *testing.T) {
 
 // Acceptance scenario 1 at full size: a SIGKILL every two seconds for a minute.
 func TestSoakKilledConsumers(t *testing.T) {
-	if os.Getenv("HAPAX_SOAK") == "" {
-		t.Skip("not run: it takes minutes; set HAPAX_SOAK=1")
-	}
+	servers.OnRequest(t, "HAPAX_SOAK", "it takes minutes")
 	s := scenario{
 		workload: fault.Workload{Seed: 20, Events: 100_000, Keys: 2000, Duplicates: 0.2}, members: 3, partitions: 12, order: order{Slow: 20 * time.Millisecond},
 		plan: fault.Plan{Seed: 20, Duration: time.Minute, Strikes: []fault.Strike{{Action: fault.ActionKill, Every: 2 * time.Second, Jitter: 0.2}}},

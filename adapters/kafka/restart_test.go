@@ -2,7 +2,6 @@ package kafka_test
 
 import (
 	"context"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,9 +16,7 @@ import (
 // cluster restarts cleanly. Servers that others use are not restarted under them, so
 // this asks for a folder of servers with three nodes, and for HAPAX_RESTART=1.
 func TestBrokerRestarts(t *testing.T) {
-	if os.Getenv("HAPAX_RESTART") == "" {
-		t.Skip("not run: it restarts Kafka; bring a cluster of its own up (HAPAX_SERVERS_DIR=/tmp/k3 go run ./internal/servers/cmd up --only kafka --nodes 3) and set HAPAX_RESTART=1 and HAPAX_SERVERS_DIR")
-	}
+	servers.OnRequest(t, "HAPAX_RESTART", "it restarts Kafka: bring a cluster of its own up (HAPAX_SERVERS_DIR=/tmp/k3 go run ./internal/servers/cmd up --only kafka --nodes 3) and set HAPAX_SERVERS_DIR too")
 	brokers := realKafka(t)
 	require.Len(t, brokers, 3, "three nodes are needed")
 	const killNode, restart = fault.Action("kill a node"), fault.Action("restart cleanly")

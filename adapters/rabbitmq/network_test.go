@@ -112,9 +112,7 @@ func TestLostAnswers(t *testing.T) {
 // order and once by kill -9. These are every test's servers: run this alone, or
 // on servers of your own (HAPAX_SERVERS_DIR).
 func TestServerRestarts(t *testing.T) {
-	if !soak() {
-		t.Skip("restarts the servers under every other test: set HAPAX_SOAK=1")
-	}
+	servers.OnRequest(t, "HAPAX_SOAK", "it restarts the servers under every other test")
 	for _, ledger := range []bool{false, true} {
 		for name, hard := range map[string]bool{"clean": servers.Clean, "hard": servers.Hard} {
 			t.Run(map[bool]string{false: "broker", true: "ledger"}[ledger]+" "+name, func(t *testing.T) {

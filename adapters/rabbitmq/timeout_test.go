@@ -12,16 +12,17 @@ import (
 	"github.com/hapax-go/hapax/adapters/rabbitmq"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/memory"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // A handler outlasts the server's consumer timeout. The server closes the channel
 // and delivers the message again, while the first delivery is still being handled;
 // that one commits, and the copy is a duplicate.
 func TestConsumerTimeoutIsAbsorbed(t *testing.T) {
-	limit, err := time.ParseDuration(os.Getenv("HAPAX_TEST_CONSUMER_TIMEOUT"))
-	if err != nil {
-		t.Skip("the server's consumer_timeout is 30 minutes: run `rabbitmqctl eval 'application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 1000).'` on a server of your own, and set HAPAX_TEST_CONSUMER_TIMEOUT=3s")
-	}
+	const variable = "HAPAX_TEST_CONSUMER_TIMEOUT"
+	servers.OnRequest(t, variable, "the server's consumer_timeout is 30 minutes: run `rabbitmqctl eval 'application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 1000).'` on a server of your own, and say 3s")
+	limit, err := time.ParseDuration(os.Getenv(variable))
+	require.NoError(t, err)
 	topic := newTopic(t)
 	broker := opened(t, func(c *rabbitmq.Config) { c.ConsumerTimeout = limit })
 	messages := subscribe(t, broker, topic, nil)

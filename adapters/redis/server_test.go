@@ -38,13 +38,7 @@ func startTLSServer(t *testing.T, encryption *tls.Config, args ...string) *serve
 
 func newServer(t *testing.T, encryption *tls.Config, args ...string) *server {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if servers.RequireReal() {
-			t.Fatal("REQUIRE_REAL=1: redis-server is not installed")
-		}
-		t.Skip("not run: redis-server is not installed, and the test needs a server of its own")
-	}
+	program := servers.RequireProgram(t, "redis-server")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()

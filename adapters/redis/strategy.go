@@ -139,7 +139,7 @@ func (c *claim) Commit(_ context.Context, outputs []dedup.Output) error {
 	if err := failpoint.Hit(failpoint.BeforeMark); err != nil {
 		return err
 	}
-	if err := c.member.consumer.await(&c.unit, c.member); err != nil {
+	if err := c.decide(); err != nil {
 		if len(c.deliveries) > 1 && errors.Is(err, dedup.ErrLostRace) {
 			// Of several events some may still be fresh: they come again, singly.
 			return fmt.Errorf("commit a batch of %d: %s", len(c.deliveries), err)
@@ -153,6 +153,26 @@ func (c *claim) Commit(_ context.Context, outputs []dedup.Output) error {
 		d.settled.Store(true)
 	}
 	return failpoint.Hit(failpoint.AfterMark)
+}
+
+// decide brings the unit to its outcome. In a cluster it may find another copy that has
+// taken the lease and is publishing this moment: that one's commit decides, and is
+// waited for, as long as one call may take. Not by a batch: it may hold leases that
+// the other waits for.
+func (c *claim) decide() error {
+	deadline := time.Now().Add(c.strategy.broker.config.Timeout)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		attempt := c.unit
+		err := c.member.consumer.await(&attempt, c.member)
+		if !errors.Is(err, dedup.ErrInFlight) || len(c.deliveries) > 1 || time.Now().Add(pause).After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-c.member.ctx.Done():
+			return err
+		}
+	}
 }
 
 // Release implements dedup.Claim. An optimistic claim holds nothing, unless its commit

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/hapax-go/hapax/adapters/sqs"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/memory"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // effects runs a Router with a ledger over a topic, and returns the runs of its handler:
@@ -215,9 +215,7 @@ func TestFrozenHeartbeat(t *testing.T) {
 // The real five minutes, on the server's own clock: copies sent within them are dropped
 // by the queue, copies sent after them are delivered, and the ledger sees through them.
 func TestFIFOWindowEnds(t *testing.T) {
-	if os.Getenv("HAPAX_SOAK") != "1" {
-		t.Skip("not run: takes five minutes; set HAPAX_SOAK=1")
-	}
+	servers.OnRequest(t, "HAPAX_SOAK", "it takes five minutes")
 	t.Parallel()
 	config := local(t)
 	config.FIFO = true

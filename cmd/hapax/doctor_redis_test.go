@@ -19,13 +19,7 @@ import (
 
 // redisServer starts a server of the test's own, with these flags.
 func redisServer(t *testing.T, flags ...string) string {
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if servers.RequireReal() {
-			t.Fatal("REQUIRE_REAL=1: redis-server is not installed")
-		}
-		t.Skip("not run: redis-server is not installed, and the test needs a server of its own")
-	}
+	program := servers.RequireProgram(t, "redis-server")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()

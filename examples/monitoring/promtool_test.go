@@ -1,6 +1,7 @@
 package monitoring
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +29,7 @@ func promtool(t *testing.T) string {
 		return program
 	}
 	if !servers.RequireReal() {
-		t.Skip("not run: promtool is not installed (REQUIRE_REAL=1 fetches it)")
+		servers.NotRun(t, "promtool", errors.New("promtool is not installed (REQUIRE_REAL=1 fetches it)"))
 	}
 	// Renamed when complete: an interrupted run leaves nothing to be mistaken.
 	require.NoError(t, os.MkdirAll(filepath.Dir(folder), 0o755))

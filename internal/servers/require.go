@@ -3,6 +3,7 @@ package servers
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -22,7 +23,7 @@ func Require(t testing.TB, name string) Address {
 		note(t, Entry{Server: name, Version: a.Version, Address: strings.Join(a.Hosts, ","), Origin: a.Origin})
 		return a
 	}
-	notRun(t, name, err)
+	NotRun(t, name, err)
 	return Address{}
 }
 
@@ -30,17 +31,40 @@ func Require(t testing.TB, name string) Address {
 func RequirePart(t testing.TB, a Address, part string, has bool) {
 	t.Helper()
 	if !has {
-		notRun(t, a.Name, fmt.Errorf("%s at %s has no %s: bring one up with `make servers`", a.Name, strings.Join(a.Hosts, ","), part))
+		NotRun(t, a.Name, fmt.Errorf("%s at %s has no %s: bring one up with `make servers`", a.Name, strings.Join(a.Hosts, ","), part))
 	}
 }
 
-func notRun(t testing.TB, name string, err error) {
+// RequireProgram returns the path of a server's program, for a test that runs one of
+// its own.
+func RequireProgram(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		NotRun(t, name, fmt.Errorf("%s is not installed, and the test needs a server of its own", name))
+	}
+	return path
+}
+
+// NotRun ends a test that cannot run for want of a server. The report says why; with
+// REQUIRE_REAL=1 the test fails.
+func NotRun(t testing.TB, name string, err error) {
 	t.Helper()
 	note(t, Entry{Server: name, NotRun: err.Error()})
 	if RequireReal() {
 		t.Fatalf("REQUIRE_REAL=1: %v", err)
 	}
 	t.Skipf("not run: %v", err)
+}
+
+// OnRequest ends a test that runs only when an environment variable asks for it, since
+// it takes minutes, or restarts what others use. The report says so.
+func OnRequest(t testing.TB, variable, why string) {
+	t.Helper()
+	if os.Getenv(variable) == "" {
+		note(t, Entry{Server: "on request with " + variable, NotRun: why})
+		t.Skipf("not run: %s; set %s", why, variable)
+	}
 }
 
 // RanInProcess notes in the report that a test ran on an embedded or in-process

@@ -29,10 +29,14 @@ func TestRequireNotesWhatRanAndWhatDidNot(t *testing.T) {
 	require.Contains(t, missing.skipped, "not run: no kafka server")
 	require.Empty(t, missing.failed)
 	RanInProcess(t, "kfake", "v0")
+	onRequest := &outcome{TB: t}
+	t.Setenv("HAPAX_SOAK", "")
+	OnRequest(onRequest, "HAPAX_SOAK", "it takes minutes")
+	require.Equal(t, "not run: it takes minutes; set HAPAX_SOAK", onRequest.skipped)
 
 	entries, err := ReadReport(dir)
 	require.NoError(t, err)
-	require.Len(t, entries, 3)
+	require.Len(t, entries, 4)
 	for _, e := range entries {
 		require.Equal(t, "./internal/servers", e.Package)
 		require.Equal(t, t.Name(), e.Test)
@@ -46,6 +50,7 @@ func TestRequireNotesWhatRanAndWhatDidNot(t *testing.T) {
 	require.Regexp(t, `redis +7\.0\.15 +127\.0\.0\.1:\d+ +native +1 +\./internal/servers`, out.String())
 	require.Regexp(t, `kfake +v0 +- +in process +1`, out.String())
 	require.Contains(t, out.String(), "NOT RUN, 1 tests, kafka: no kafka server")
+	require.Contains(t, out.String(), "NOT RUN, 1 tests, on request with HAPAX_SOAK: it takes minutes")
 	require.Contains(t, out.String(), "./internal/servers "+t.Name())
 }
 
@@ -55,6 +60,8 @@ func TestRequireFailsWhenTheRealOnesAreRequired(t *testing.T) {
 	missing := &outcome{TB: t}
 	Require(missing, Kafka)
 	require.Contains(t, missing.failed, "no kafka server")
+	RequireProgram(missing, "no-such-server")
+	require.Contains(t, missing.failed, "no-such-server is not installed")
 }
 
 func TestReportCountsATestOnceAndAsksForUnknownVersions(t *testing.T) {

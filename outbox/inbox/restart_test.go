@@ -2,7 +2,6 @@ package inbox_test
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,9 +20,9 @@ import (
 //	go run ./internal/servers/cmd up --only postgres,mariadb
 //	HAPAX_SOAK=1 go test -run DatabaseRestarts ./outbox/inbox
 func TestTheDatabaseRestarts(t *testing.T) {
-	if !soak || os.Getenv(servers.DirVariable) == "" {
-		t.Skip("restarts the servers: set HAPAX_SOAK=1, and " + servers.DirVariable + " for servers of its own")
-	}
+	why := "it restarts the servers: bring up some of its own, in a folder named by " + servers.DirVariable
+	servers.OnRequest(t, "HAPAX_SOAK", why)
+	servers.OnRequest(t, servers.DirVariable, why)
 	eachServer(t, func(r *rig) {
 		name := map[sqldb.Dialect]string{sqldb.Postgres: servers.Postgres, sqldb.MySQL: servers.MariaDB}[r.dialect]
 		h := r.process().handler(r.effect)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hapax-go/hapax/internal/servers"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
@@ -20,9 +21,7 @@ import (
 //
 //	HAPAX_SOAK=1 go test -run ExpiryDoesNotSlow -v -timeout 30m
 func TestExpiryDoesNotSlowTheInbox(t *testing.T) {
-	if !soak {
-		t.Skip("takes minutes: set HAPAX_SOAK=1")
-	}
+	servers.OnRequest(t, "HAPAX_SOAK", "it takes minutes")
 	rows := 10_000_000
 	if text := os.Getenv("HAPAX_SOAK_ROWS"); text != "" {
 		rows, _ = strconv.Atoi(text)

@@ -85,9 +85,7 @@ func TestAcceptanceConnectionsDie(t *testing.T) {
 // writers and relays. It is every test's server: run this alone, with
 // HAPAX_SERVERS_DIR at servers of its own.
 func TestAcceptanceDatabaseRestarts(t *testing.T) {
-	if !soak {
-		t.Skip("not run: restarts the servers under every other test: set HAPAX_SOAK=1")
-	}
+	servers.OnRequest(t, "HAPAX_SOAK", "it restarts the servers under every other test")
 	for _, name := range []string{servers.Postgres, servers.MariaDB} {
 		for how, hard := range map[string]bool{"clean": servers.Clean, "hard": servers.Hard} {
 			t.Run(name+"/"+how, func(t *testing.T) {

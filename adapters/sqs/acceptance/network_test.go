@@ -12,6 +12,7 @@ import (
 	"github.com/hapax-go/hapax/internal/failpoint"
 	"github.com/hapax-go/hapax/internal/fault"
 	"github.com/hapax-go/hapax/internal/fault/proxy"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // struck is a scenario whose fault is the network's. The first consumer dies between
@@ -92,9 +93,7 @@ func TestOutage(t *testing.T) {
 // sent, so everything is sent before the consumers start, and their outputs are read
 // after the last restart; and what it restores has lost its place in its FIFO group.
 func TestServerRestarts(t *testing.T) {
-	if !soak {
-		t.Skip("not run: starts servers of its own; set HAPAX_SOAK=1")
-	}
+	servers.OnRequest(t, "HAPAX_SOAK", "it starts servers of its own, and takes minutes")
 	const restart fault.Action = "restart"
 	for name, hard := range map[string]bool{"clean": false, "hard": true} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -35,10 +36,7 @@ func startServer(t *testing.T) *server {
 	require.NoError(t, err)
 	record := state[servers.SQS]
 	if len(record.Processes) == 0 {
-		if servers.RequireReal() {
-			t.Fatal("REQUIRE_REAL=1: the server is not run by the launcher, so there is no program to run a second one")
-		}
-		t.Skip("not run: the server is not run by the launcher, so there is no program to run a second one to restart")
+		servers.NotRun(t, servers.SQS, errors.New("the server is not run by the launcher, so there is no program to run a second one to restart"))
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -14,15 +14,14 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/database"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // TestGrowth fills a ledger with new IDs while its upkeep runs, and tells the rate
 // of every tenth of them and the bytes of all. HAPAX_SOAK=1; HAPAX_MARKS says how
 // many, a million by default.
 func TestGrowth(t *testing.T) {
-	if os.Getenv("HAPAX_SOAK") == "" {
-		t.Skip("takes minutes: set HAPAX_SOAK=1")
-	}
+	servers.OnRequest(t, "HAPAX_SOAK", "it takes minutes")
 	count, err := strconv.Atoi(os.Getenv("HAPAX_MARKS"))
 	if err != nil {
 		count = 1_000_000
