@@ -34,6 +34,8 @@ type scenario struct {
 	plan       fault.Plan
 	takes      time.Duration
 	failpoints func(n int) string
+	// copies sends each event so often, each time under a key of its own.
+	copies int
 	// mild: the faults need not cause redeliveries.
 	mild bool
 	// byDeliveries: the plan goes by deliveries begun, not by effects: a frozen
@@ -67,11 +69,13 @@ func (s scenario) run(r *rig, control bool) fault.Report {
 	for send := range s.workload.Sends() {
 		payload, err := json.Marshal(send.Event)
 		require.NoError(t, err)
-		msg := message.NewMessage(send.ID, payload)
-		msg.Metadata.Set(dedup.MetaEventID, send.ID)
-		msg.Metadata.Set(dedup.MetaKey, send.Key)
-		msg.Metadata.Set("copy", strconv.Itoa(send.Copy))
-		batch = append(batch, msg)
+		for copied := range max(s.copies, 1) {
+			msg := message.NewMessage(send.ID, payload)
+			msg.Metadata.Set(dedup.MetaEventID, send.ID)
+			msg.Metadata.Set(dedup.MetaKey, fmt.Sprint(send.Key, "/", copied))
+			msg.Metadata.Set("copy", strconv.Itoa(2*copied+send.Copy))
+			batch = append(batch, msg)
+		}
 		sent.Record(send.Event, fault.SendOK)
 	}
 	require.NoError(t, broker.Publisher().Publish(workerTopic, batch...))
@@ -98,7 +102,7 @@ func (s scenario) run(r *rig, control bool) fault.Report {
 		stop()
 		require.NoError(t, err)
 	}
-	observation := fault.Observation{Expected: sent.Expected(), ExpectOutputs: !control, MayNotRedeliver: s.mild}
+	observation := fault.Observation{Expected: sent.Expected(), ExpectOutputs: !control, MayNotRedeliver: s.mild, Unordered: s.copies > 1}
 	observation.Left, err = fault.Drain(ctx, func(ctx context.Context) (map[string]int64, error) {
 		groups, err := broker.Stats(ctx)
 		left := map[string]int64{}
@@ -158,6 +162,17 @@ func TestAcceptanceKill(t *testing.T) {
 		if soak {
 			s.workload.Events, s.workload.Keys = 100_000, 500
 			s.plan = fault.Plan{Seed: 1, Duration: time.Minute, Strikes: []fault.Strike{{Action: fault.ActionKill, Every: 2 * time.Second}}}
+		}
+		s.verdict(t, dialect)
+	})
+}
+
+// Scenario 9: copies of each event are with four processes at once.
+func TestAcceptanceConcurrentCopies(t *testing.T) {
+	onServers(t, func(t *testing.T, dialect sqldb.Dialect) {
+		s := scenario{workers: 4, copies: 4, takes: 5 * time.Millisecond, mild: true, workload: fault.Workload{Seed: 9, Events: 150, Keys: 150}}
+		if soak {
+			s.workload.Events, s.workload.Keys, s.copies = 1000, 1000, 16
 		}
 		s.verdict(t, dialect)
 	})
