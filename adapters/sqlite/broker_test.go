@@ -2,7 +2,6 @@ package sqlite_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -224,124 +223,6 @@ func TestCopiesWithoutKeyAreWithOneMemberAtATime(t *testing.T) {
 	require.Equal(t, "x", string(msg.Payload))
 	msg.Ack()
 	held.Ack()
-}
-
-// A member that is taken for dead loses its messages; what it still does with them
-// has no effect (I5), and it goes on as a new member.
-func TestZombieIsFenced(t *testing.T) {
-	path := file(t)
-	zombie := openBroker(t, path, nil)
-	createEffects(t, zombie)
-	publish(t, zombie, event("1", ""))
-	handling, wake := make(chan struct{}, 10), make(chan struct{})
-	cancelled := make(chan error, 10)
-	stopZombie := serve(t, zombie, func(msg *message.Message) ([]*message.Message, error) {
-		handling <- struct{}{}
-		<-wake
-		out, err := ship(msg)
-		cancelled <- context.Cause(msg.Context())
-		return out, err
-	}, nil)
-	<-handling
-	expireLeases(t, zombie)
-	heir := openBroker(t, path, nil)
-	stopHeir := serve(t, heir, ship, nil)
-	drained(t, heir)
-	exactlyOnce(t, heir, 1)
-	close(wake)
-	<-cancelled
-	publish(t, heir, event("2", ""), event("3", ""))
-	stopHeir() // the zombie is alive again
-	drained(t, zombie)
-	stopZombie()
-	exactlyOnce(t, zombie, 3)
-}
-
-func TestMessageThatIsNeverAcknowledgedIsBuried(t *testing.T) {
-	broker := openBroker(t, file(t), nil)
-	publish(t, broker, event("bad", "k"), event("good", "k"))
-	messages := subscribe(t, broker, input, func(s *adapters.Subscription) { s.MaxDeliveries = 3 })
-	for attempt := range 3 {
-		msg := receive(t, messages)
-		require.Equal(t, "bad", string(msg.Payload))
-		require.Equal(t, attempt+1, adapters.DeliveryFrom(msg.Context()).Attempt)
-		msg.Nack()
-	}
-	msg := receive(t, messages)
-	require.Equal(t, "good", string(msg.Payload))
-	msg.Ack()
-	letter := receive(t, subscribe(t, broker, "orders.dead", func(s *adapters.Subscription) { s.Group = "dead" }))
-	require.Equal(t, "bad", string(letter.Payload))
-	require.Equal(t, "handed out 3 times and never acknowledged", letter.Metadata.Get("hapax_dead_reason"))
-	require.Equal(t, "orders", letter.Metadata.Get("hapax_dead_topic"))
-	require.Equal(t, "bad", letter.Metadata.Get(dedup.MetaEventID))
-	letter.Ack()
-	drained(t, broker)
-}
-
-// A message that kills its consumer never gets to nack. Each taking over counts.
-func TestMessageThatKillsItsConsumersIsBuried(t *testing.T) {
-	path := file(t)
-	broker := openBroker(t, path, nil)
-	publish(t, broker, event("killer", ""))
-	limit := func(s *adapters.Subscription) { s.MaxDeliveries, s.DrainTimeout = 3, time.Nanosecond }
-	for attempt := range 3 {
-		victim := openBroker(t, path, nil)
-		messages := subscribe(t, victim, input, limit)
-		require.Equal(t, attempt+1, adapters.DeliveryFrom(receive(t, messages).Context()).Attempt)
-		require.NoError(t, victim.Close()) // gives up what it has, as a takeover would
-	}
-	subscribe(t, broker, input, limit)
-	letter := receive(t, subscribe(t, broker, "orders.dead", func(s *adapters.Subscription) { s.Group = "dead" }))
-	require.Equal(t, "killer", string(letter.Payload))
-	letter.Ack()
-	drained(t, broker)
-}
-
-func TestRetryAfterOutlivesItsConsumer(t *testing.T) {
-	path := file(t)
-	broker := openBroker(t, path, nil)
-	publish(t, broker, event("later", "k"), event("next", "k"))
-	messages := subscribe(t, broker, input, nil)
-	msg := receive(t, messages)
-	adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Hour)
-	msg.Nack()
-	require.Eventually(t, func() bool {
-		return count(t, broker, `SELECT count(*) FROM hapax_pending WHERE attempts = 1`) == 2
-	}, 10*time.Second, time.Millisecond)
-	require.NoError(t, broker.Close())
-	heir := openBroker(t, path, nil)
-	select {
-	case msg := <-subscribe(t, heir, input, nil):
-		require.FailNow(t, "handed out too early, or not in order", "%s", msg.Payload)
-	case <-time.After(100 * time.Millisecond):
-	}
-	_, err := heir.DB().Exec(`UPDATE hapax_pending SET visible_at = 1`) // an hour later
-	require.NoError(t, err)
-}
-
-func TestContextEndsWithTheWork(t *testing.T) {
-	broker := openBroker(t, file(t), nil)
-	publish(t, broker, event("1", ""), event("2", ""), event("3", ""))
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: group, DrainTimeout: 20 * time.Millisecond})
-	require.NoError(t, err)
-	type key struct{}
-	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
-	messages, err := subscriber.Subscribe(ctx, input)
-	require.NoError(t, err)
-	acked, nacked, held := receive(t, messages), receive(t, messages), receive(t, messages)
-	require.Equal(t, "value", held.Context().Value(key{}))
-	derived, stop := context.WithCancel(acked.Context())
-	defer stop()
-	acked.Ack()
-	<-derived.Done()
-	nacked.Nack()
-	<-nacked.Context().Done()
-	cancel()
-	require.NoError(t, held.Context().Err(), "the subscription drains first")
-	<-held.Context().Done()
-	for range messages { // closed at the end
-	}
 }
 
 func TestRetentionKeepsWhatSomebodyNeeds(t *testing.T) {

@@ -44,6 +44,7 @@ func redisNode(s *site, server, name, variable string, more ...string) (process.
 		"appendonly yes",
 		"appendfsync everysec",
 		"maxmemory-policy noeviction",
+		"auto-aof-rewrite-min-size 2gb", // a rewrite takes a core from what is measured
 		"daemonize no",
 	}, more...), "\n")+"\n")
 	return s.process(name, server, config), err
