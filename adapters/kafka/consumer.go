@@ -40,7 +40,6 @@ type consumer struct {
 	closing chan struct{} // closed by stop
 	cut     chan struct{} // closed when nobody reads any more
 	polled  chan struct{} // closed when poll has ended
-	gone    chan struct{} // closed when everything is over
 
 	woken atomic.Pointer[context.CancelFunc] // ends the poll of now
 
@@ -82,7 +81,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 		broker: b, subscription: subscription, topic: topic, name: name, idLog: IDLogName(subscription.Group, name), topicID: detail.ID,
 		out: make(chan *message.Message), values: context.WithoutCancel(ctx),
 		logger:  b.config.Logger.With("topic", topic, "group", subscription.Group),
-		closing: make(chan struct{}), cut: make(chan struct{}), polled: make(chan struct{}), gone: make(chan struct{}), joined: make(chan struct{}), rejected: make(chan error, 1),
+		closing: make(chan struct{}), cut: make(chan struct{}), polled: make(chan struct{}), joined: make(chan struct{}), rejected: make(chan error, 1),
 		partitions: map[int32]*partition{},
 	}
 	c.stop = sync.OnceFunc(func() { close(c.closing) })
@@ -114,7 +113,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 	select {
 	case <-c.joined:
 	case err := <-c.rejected:
-		c.close()
+		_ = c.close()
 		return nil, fmt.Errorf("join group %q: %w", subscription.Group, err)
 	case <-timeout.C:
 		c.logger.Warn("the group has not taken this consumer in yet: going on waiting", "waited", b.config.RebalanceTimeout)
@@ -307,7 +306,7 @@ func (c *consumer) isClosing() bool {
 // close drains, commits what was acked, leaves the group and frees everything. The
 // channel of messages is closed last, because the Router closes a handler's
 // publisher then.
-func (c *consumer) close() {
+func (c *consumer) close() error {
 	c.stop()
 	c.endPoll()
 	drain, cancel := context.WithTimeoutCause(c.ctx, max(c.subscription.DrainTimeout, 0), errDraining)
@@ -344,6 +343,7 @@ func (c *consumer) close() {
 	client.CloseAllowingRebalance()
 	c.goroutines.Wait()
 	close(c.out)
+	return nil // what is left uncommitted comes again
 }
 
 // closeTimeout bounds the goodbye to a broker that may be away. After the session

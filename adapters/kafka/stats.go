@@ -116,9 +116,7 @@ func (b *Broker) consumers() (list []*consumer) {
 	subscribers := slices.Collect(maps.Keys(b.subscribers))
 	b.mu.Unlock()
 	for _, s := range subscribers {
-		s.mu.Lock()
-		list = slices.AppendSeq(list, maps.Keys(s.consumers))
-		s.mu.Unlock()
+		list = append(list, s.consumers.All()...)
 	}
 	return list
 }

@@ -25,8 +25,6 @@ type consumer struct {
 	burying   sync.WaitGroup
 	stop      func()
 	closing   chan struct{} // closed by stop: receive no more
-	gone      chan struct{} // closed when everything is over
-	failure   error         // of leaving; read after gone
 
 	// readers by partition; 0 is the only one without partitions. Written by the
 	// balancer only, and read by close when that has ended.
@@ -42,7 +40,7 @@ var (
 func (b *Broker) newConsumer(ctx context.Context, topic string, subscription adapters.Subscription) (*consumer, error) {
 	c := &consumer{
 		broker: b, subscription: subscription, topic: topic, values: context.WithoutCancel(ctx),
-		closing: make(chan struct{}), gone: make(chan struct{}), readers: map[int]*reader{},
+		closing: make(chan struct{}), readers: map[int]*reader{},
 	}
 	c.stop = sync.OnceFunc(func() { close(c.closing) })
 	begin := c.begin
@@ -84,7 +82,7 @@ func (c *consumer) begin(ctx context.Context) error {
 // close drains. The channels are closed last: only then does the server give what
 // is not acknowledged to others, and until then messages of a single active
 // consumer wait for those before them.
-func (c *consumer) close() {
+func (c *consumer) close() (failure error) {
 	c.stop()
 	c.balancing.Wait()
 	for _, r := range c.readers {
@@ -101,9 +99,10 @@ func (c *consumer) close() {
 	c.burying.Wait()
 	for _, r := range c.readers {
 		if err := r.session.end(errDraining); err != nil {
-			c.failure = errors.Join(c.failure, fmt.Errorf("close consumer of %q: %w", r.queue, err))
+			failure = errors.Join(failure, fmt.Errorf("close consumer of %q: %w", r.queue, err))
 		}
 	}
+	return failure
 }
 
 // exhausted reports whether a message was handed out as often as is allowed.

@@ -2,9 +2,7 @@ package rabbitmq
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -16,37 +14,23 @@ import (
 type subscriber struct {
 	broker       *Broker
 	subscription adapters.Subscription
-
-	mu        sync.Mutex
-	consumers map[*consumer]struct{}
-	closed    bool
+	consumers    adapters.Consumers[*consumer]
 }
 
 // Subscribe declares the group's queue and hands out its messages: those
 // published since the queue exists. When ctx ends, the subscription drains and
 // the channel closes.
 func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.broker.isClosed() {
+	if s.consumers.Closed() || s.broker.isClosed() {
 		return nil, fmt.Errorf("subscribe to %q: %w", topic, ErrClosed)
 	}
 	c, err := s.broker.newConsumer(ctx, topic, s.subscription)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %q: %w", topic, err)
 	}
-	s.consumers[c] = struct{}{}
-	go func() {
-		select {
-		case <-ctx.Done():
-		case <-c.closing:
-		}
-		c.close()
-		s.mu.Lock()
-		delete(s.consumers, c)
-		s.mu.Unlock()
-		close(c.gone)
-	}()
+	if !s.consumers.Start(ctx, c, adapters.Running{Stop: c.stop, Stopped: c.closing, Leave: c.close}) {
+		return nil, fmt.Errorf("subscribe to %q: %w", topic, ErrClosed)
+	}
 	return c.flow.Messages(), nil
 }
 
@@ -66,23 +50,9 @@ func (s *subscriber) SubscribeInitialize(topic string) error {
 // Close drains every subscription: it waits for the messages handed out, up to
 // the subscription's DrainTimeout, and leaves the rest to the group.
 func (s *subscriber) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	consumers := make([]*consumer, 0, len(s.consumers))
-	for c := range s.consumers {
-		consumers = append(consumers, c)
-	}
-	s.mu.Unlock()
-	for _, c := range consumers {
-		c.stop()
-	}
-	var failure error
-	for _, c := range consumers {
-		<-c.gone
-		failure = errors.Join(failure, c.failure)
-	}
+	err := s.consumers.Close()
 	s.broker.mu.Lock()
 	delete(s.broker.subscribers, s)
 	s.broker.mu.Unlock()
-	return failure
+	return err
 }

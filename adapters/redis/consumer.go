@@ -37,8 +37,6 @@ type consumer struct {
 	stop     func()
 	closing  chan struct{} // closed by stop: read no more
 	left     chan struct{} // closed when it has left the group
-	gone     chan struct{} // closed when everything is over
-	failure  error         // of leaving; read after gone
 }
 
 const (
@@ -57,7 +55,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 		broker: b, subscription: subscription, topic: topic, keys: b.keys(topic, subscription.Group), leases: b.leasesPrefix(topic),
 		values: context.WithoutCancel(ctx),
 		slots:  make(chan struct{}, 1), doubt: make(chan struct{}, 1),
-		closing: make(chan struct{}), left: make(chan struct{}), gone: make(chan struct{}),
+		closing: make(chan struct{}), left: make(chan struct{}),
 	}
 	c.stop = sync.OnceFunc(func() { close(c.closing) })
 	member, err := c.join(ctx)

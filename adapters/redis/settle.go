@@ -61,7 +61,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 
 // close drains the flow and leaves the group. What was handed out may finish; the
 // rest is left to other members. Killed anywhere in here: the lease runs out.
-func (c *consumer) close() {
+func (c *consumer) close() (failure error) {
 	c.stop()
 	c.reading.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), c.subscription.DrainTimeout)
@@ -78,8 +78,9 @@ func (c *consumer) close() {
 	c.settled.Wait()
 	impatient()
 	if !c.broker.frozen.Load() {
-		c.failure = m.leave(leaving)
+		failure = m.leave(leaving)
 	}
 	close(c.left)
 	c.beating.Wait()
+	return failure
 }

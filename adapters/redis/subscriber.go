@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -18,37 +17,23 @@ import (
 type subscriber struct {
 	broker       *Broker
 	subscription adapters.Subscription
-
-	mu        sync.Mutex
-	consumers map[*consumer]struct{}
-	closed    bool
+	consumers    adapters.Consumers[*consumer]
 }
 
 // Subscribe hands out the stream's entries, from the first that is stored on, for
 // a group that never read it. The stream need not exist. When ctx ends, the
 // subscription drains and the channel closes.
 func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.broker.isClosed() {
+	if s.consumers.Closed() || s.broker.isClosed() {
 		return nil, fmt.Errorf("subscribe to %q: %w", topic, ErrClosed)
 	}
 	c, err := s.broker.newConsumer(ctx, topic, s.subscription)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %q: %w", topic, err)
 	}
-	s.consumers[c] = struct{}{}
-	go func() {
-		select {
-		case <-ctx.Done():
-		case <-c.closing:
-		}
-		c.close()
-		s.mu.Lock()
-		delete(s.consumers, c)
-		s.mu.Unlock()
-		close(c.gone)
-	}()
+	if !s.consumers.Start(ctx, c, adapters.Running{Stop: c.stop, Stopped: c.closing, Leave: c.close}) {
+		return nil, fmt.Errorf("subscribe to %q: %w", topic, ErrClosed)
+	}
 	return c.flow.Messages(), nil
 }
 
@@ -90,23 +75,9 @@ func (b *Broker) insist(ctx context.Context, step func() error) error {
 // Close drains every subscription: it waits for the messages handed out, up to
 // the subscription's DrainTimeout, and leaves the rest to the group.
 func (s *subscriber) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	consumers := make([]*consumer, 0, len(s.consumers))
-	for c := range s.consumers {
-		consumers = append(consumers, c)
-	}
-	s.mu.Unlock()
-	for _, c := range consumers {
-		c.stop()
-	}
-	var failure error
-	for _, c := range consumers {
-		<-c.gone
-		failure = errors.Join(failure, c.failure)
-	}
+	err := s.consumers.Close()
 	s.broker.mu.Lock()
 	delete(s.broker.subscribers, s)
 	s.broker.mu.Unlock()
-	return failure
+	return err
 }

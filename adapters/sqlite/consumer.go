@@ -35,8 +35,6 @@ type consumer struct {
 	stop     func()
 	closing  chan struct{} // closed by stop: claim no more
 	left     chan struct{} // closed when it has left the group
-	gone     chan struct{} // closed when everything is over
-	failure  error         // of leaving; read after gone
 
 	mu        sync.Mutex
 	postponed map[claimed]time.Time
@@ -58,7 +56,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 	c := &consumer{
 		broker: b, subscription: subscription, topic: topic, group: ids[1], values: context.WithoutCancel(ctx),
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
-		closing: make(chan struct{}), left: make(chan struct{}), gone: make(chan struct{}),
+		closing: make(chan struct{}), left: make(chan struct{}),
 		postponed: map[claimed]time.Time{},
 	}
 	_, c.high = span(ids[0])

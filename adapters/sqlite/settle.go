@@ -152,7 +152,7 @@ func (c *consumer) postpone(row claimed, until time.Time) {
 
 // close drains the flow and leaves the group. What was handed out may finish; the
 // rest is freed for other members. Killed anywhere in here: the lease runs out.
-func (c *consumer) close() {
+func (c *consumer) close() error {
 	c.stop()
 	c.claiming.Wait()
 	c.broker.wakes.remove(c)
@@ -178,5 +178,5 @@ func (c *consumer) close() {
 	close(c.left)
 	c.beating.Wait()
 	c.broker.wakes.topic(c.topic)
-	c.failure = err
+	return err
 }

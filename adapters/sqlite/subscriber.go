@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -16,10 +15,7 @@ import (
 type subscriber struct {
 	broker       *Broker
 	subscription adapters.Subscription
-
-	mu        sync.Mutex
-	consumers map[*consumer]struct{}
-	closed    bool
+	consumers    adapters.Consumers[*consumer]
 }
 
 // Subscribe hands out the topic's messages, from the first one that is stored on,
@@ -29,27 +25,16 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	if topic == "" {
 		return nil, errors.New("subscribe: the topic is empty")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.broker.isClosed() {
+	if s.consumers.Closed() || s.broker.isClosed() {
 		return nil, fmt.Errorf("subscribe to %q: %w", topic, ErrClosed)
 	}
 	c, err := s.broker.newConsumer(ctx, topic, s.subscription)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %q: %w", topic, err)
 	}
-	s.consumers[c] = struct{}{}
-	go func() {
-		select {
-		case <-ctx.Done():
-		case <-c.closing:
-		}
-		c.close()
-		s.mu.Lock()
-		delete(s.consumers, c)
-		s.mu.Unlock()
-		close(c.gone)
-	}()
+	if !s.consumers.Start(ctx, c, adapters.Running{Stop: c.stop, Stopped: c.closing, Leave: c.close}) {
+		return nil, fmt.Errorf("subscribe to %q: %w", topic, ErrClosed)
+	}
 	return c.flow.Messages(), nil
 }
 
@@ -63,23 +48,9 @@ func (s *subscriber) SubscribeInitialize(topic string) error {
 // Close drains every subscription: it waits for the messages handed out, up to
 // the subscription's DrainTimeout, and gives the rest back to the group.
 func (s *subscriber) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	consumers := make([]*consumer, 0, len(s.consumers))
-	for c := range s.consumers {
-		consumers = append(consumers, c)
-	}
-	s.mu.Unlock()
-	for _, c := range consumers {
-		c.stop()
-	}
-	var failure error
-	for _, c := range consumers {
-		<-c.gone
-		failure = errors.Join(failure, c.failure)
-	}
+	err := s.consumers.Close()
 	s.broker.mu.Lock()
 	delete(s.broker.subscribers, s)
 	s.broker.mu.Unlock()
-	return failure
+	return err
 }

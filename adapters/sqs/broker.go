@@ -98,7 +98,7 @@ func (b *Broker) Subscriber(subscription adapters.Subscription) (message.Subscri
 	if subscription.Group == "" {
 		return nil, errors.New("open sqs subscriber: the subscription has no group")
 	}
-	s := &subscriber{broker: b, subscription: subscription.WithDefaults(), consumers: map[*consumer]struct{}{}}
+	s := &subscriber{broker: b, subscription: subscription.WithDefaults()}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {

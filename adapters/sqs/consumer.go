@@ -33,7 +33,6 @@ type consumer struct {
 	cut       func()        // cuts off what is being received
 	handedOut chan struct{} // closed when the flow takes no more
 	drained   chan struct{} // closed when nothing is held
-	gone      chan struct{} // closed when everything is over
 
 	mu     sync.Mutex
 	held   map[string]*delivery   // by SQS's message ID
@@ -56,7 +55,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 		flow:      flow.New(flow.Config{Window: subscription.Window}),
 		window:    semaphore.NewWeighted(int64(subscription.Window)),
 		turns:     make(chan *delivery, subscription.Window),
-		handedOut: make(chan struct{}), drained: make(chan struct{}), gone: make(chan struct{}),
+		handedOut: make(chan struct{}), drained: make(chan struct{}),
 		held: map[string]*delivery{}, groups: map[string][]*delivery{},
 	}
 	polls, cut := context.WithCancel(b.ctx)
@@ -72,7 +71,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 
 // close drains the flow and gives back what is left. Killed anywhere in here: the
 // visibility of what it held runs out.
-func (c *consumer) close() {
+func (c *consumer) close() error {
 	c.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), c.subscription.DrainTimeout)
 	defer cancel()
@@ -100,6 +99,7 @@ func (c *consumer) close() {
 	close(c.drained)
 	c.beating.Wait()
 	c.broker.leave(c.queue.topic)
+	return nil // what could not be given back comes again
 }
 
 // handOut gives messages to the flow, whose turn has come. It is a goroutine of

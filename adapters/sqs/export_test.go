@@ -10,10 +10,8 @@ func (b *Broker) Abandon() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for s := range b.subscribers {
-		s.mu.Lock()
-		for c := range s.consumers {
+		for _, c := range s.consumers.All() {
 			c.stop()
 		}
-		s.mu.Unlock()
 	}
 }

@@ -22,6 +22,8 @@ const (
 // StartTimeout bounds the wait for a server to answer after its start.
 const StartTimeout = 120 * time.Second
 
+const askDockerEvery = 2 * time.Second
+
 // Restart stops a server that the launcher started, all its nodes, starts it
 // again and returns when it answers. Servers from the environment are not ours
 // to restart: that is an error.
@@ -108,11 +110,15 @@ func (r Record) Start(ctx context.Context) (string, error) {
 }
 
 // Await repeats ask, at most for StartTimeout, until it answers. It gives up at
-// once, with the end of the log, when a process of the server has ended.
+// once, with the end of the log, when a process or container of the server has ended.
 func (r Record) Await(ctx context.Context, ask func(context.Context) (string, error)) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, StartTimeout, fmt.Errorf("no answer within %s", StartTimeout))
 	defer cancel()
-	return probe.Await(ctx, ask, r.alive)
+	alive := r.alive
+	if r.Compose != nil {
+		alive = r.Compose.watch(ctx)
+	}
+	return probe.Await(ctx, ask, alive)
 }
 
 func (r Record) alive() error {
@@ -146,13 +152,36 @@ func (r Record) Stop(ctx context.Context, hard bool) error {
 	return errors.Join(errs...)
 }
 
+// watch returns a function that reports containers that ended. Docker is asked
+// only now and then: each question is two programs run.
+func (c Compose) watch(ctx context.Context) func() error {
+	next := time.Now().Add(askDockerEvery)
+	return func() error {
+		if time.Now().Before(next) {
+			return nil
+		}
+		next = time.Now().Add(askDockerEvery)
+		out, err := c.command(ctx, append([]string{"ps", "-a", "--status", "exited", "--services"}, c.Services...)...).Output()
+		ended := strings.Fields(string(out))
+		if err != nil || len(ended) == 0 { // Docker that does not answer is no server that ended.
+			return nil
+		}
+		log, _ := c.command(ctx, append([]string{"logs", "--no-color", "--tail", "12"}, ended...)...).CombinedOutput()
+		return fmt.Errorf("the container of %s ended; the end of its log:\n%s", strings.Join(ended, ", "), strings.TrimSpace(string(log)))
+	}
+}
+
 // Run runs one `docker compose` command on the launcher's project.
 func (c Compose) Run(ctx context.Context, args ...string) error {
+	if out, err := c.command(ctx, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("docker compose %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func (c Compose) command(ctx context.Context, args ...string) *exec.Cmd {
 	args = append([]string{"compose", "-p", c.Project, "-f", c.File, "--profile", "*"}, args...)
 	command := exec.CommandContext(ctx, "docker", args...)
 	command.Env = append(os.Environ(), c.Env...)
-	if out, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
-	}
-	return nil
+	return command
 }

@@ -37,13 +37,17 @@ func newEngine(root, dir string) *engine {
 			out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
 			cancel()
 			if err != nil {
-				lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-				return fmt.Errorf("%w (docker %s: %s)", err, strings.Join(args, " "), lines[len(lines)-1])
+				return fmt.Errorf("%w (docker %s: %s)", err, strings.Join(args, " "), lastLine(string(out)))
 			}
 		}
 		return nil
 	})
 	return e
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 // run starts the server's containers, pulling their image if need be.
@@ -56,4 +60,25 @@ func (e *engine) run(ctx context.Context, s *site, r recipe) (*servers.Compose, 
 	s.step("starting containers (the first time, pulling the image)")
 	c := &servers.Compose{File: e.file, Project: e.project, Services: r.services(s.nodes), Env: environment(s.ports)}
 	return c, c.Run(ctx, append([]string{"up", "-d"}, c.Services...)...)
+}
+
+// down stops the containers of the named servers, also those that no record
+// names: of a size left for another, or of an `up` that failed or was
+// interrupted. With clean it removes them and their volumes, and the network
+// with the last. No names: the whole project.
+func (e *engine) down(ctx context.Context, names []string, clean bool) error {
+	if e.check() != nil {
+		return nil // what runs without the engine is not ours
+	}
+	args := []string{"stop"}
+	if clean {
+		args = []string{"down", "-v"}
+	}
+	for _, name := range names {
+		args = append(args, recipes[name].services(1)...)
+		if name == servers.Kafka {
+			args = append(args, recipes[name].services(3)...)
+		}
+	}
+	return servers.Compose{File: e.file, Project: e.project}.Run(ctx, args...)
 }

@@ -19,7 +19,10 @@ type composeFile struct {
 		Image       string
 		Ports       []string
 		Environment map[string]any
-		Healthcheck struct{ Test []string }
+		Healthcheck struct {
+			Test          []string
+			StartInterval string `yaml:"start_interval"`
+		}
 	}
 }
 
@@ -47,6 +50,7 @@ func TestEveryServiceIsPinnedCheckedAndOnLoopback(t *testing.T) {
 	for name, service := range file.Services {
 		require.Regexp(t, exactVersion, service.Image, name)
 		require.NotEmpty(t, service.Healthcheck.Test, name)
+		require.Empty(t, service.Healthcheck.StartInterval, "%s: engines before 25, such as Debian 12's, refuse to start it", name)
 		require.NotEmpty(t, service.Ports, name)
 		for _, p := range service.Ports {
 			require.Regexp(t, published, p, name)

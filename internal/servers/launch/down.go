@@ -18,6 +18,7 @@ import (
 // Down stops what `Up` started, also what it could not record, and nothing else.
 // With clean it removes the data as well; logs go with it.
 func Down(ctx context.Context, o Options, clean bool) (err error) {
+	only := o.Only
 	if len(o.Only) == 0 {
 		o.Only = servers.Names()
 	}
@@ -43,6 +44,7 @@ func Down(ctx context.Context, o Options, clean bool) (err error) {
 		stopping.Go(func() { errs[i] = down(ctx, o, name, record, recorded, clean, p) })
 	}
 	stopping.Wait()
+	errs = append(errs, newEngine(o.Root, o.Dir).down(ctx, only, clean))
 	for i, name := range o.Only {
 		if errs[i] == nil {
 			delete(state, name)
@@ -77,11 +79,6 @@ func down(ctx context.Context, o Options, name string, record servers.Record, re
 	}
 	if !clean {
 		return nil
-	}
-	if record.Compose != nil {
-		if err := record.Compose.Run(ctx, append([]string{"rm", "-f", "-s", "-v"}, record.Compose.Services...)...); err != nil {
-			return fmt.Errorf("remove %s: %w", name, err)
-		}
 	}
 	for _, dir := range dirs {
 		if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(elsewhere(dir))); err != nil {

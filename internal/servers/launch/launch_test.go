@@ -2,6 +2,7 @@ package launch
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -68,7 +69,7 @@ func machine(t *testing.T) Options {
 	t.Cleanup(func() {
 		down := o
 		down.Only = nil
-		require.NoError(t, Down(t.Context(), down, true))
+		require.NoError(t, Down(context.WithoutCancel(t.Context()), down, true))
 	})
 	return o
 }
@@ -179,6 +180,52 @@ func TestAServerThatDiesIsReportedAtOnceWithItsLog(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, results[0].Err, "cannot serve today")
 	require.Less(t, time.Since(begun), servers.StartTimeout/2)
+}
+
+// docker puts an engine into the machine whose containers end as soon as they are
+// started, and returns the commands it gets.
+func docker(t *testing.T, o Options) (commands func() string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(o.Root, "compose.yaml"), nil, 0o644))
+	log := filepath.Join(t.TempDir(), "commands")
+	script := fmt.Sprintf(`#!/bin/sh
+echo "$@" >> %q
+case "$*" in
+*" ps -a --status exited "*) echo redis ;;
+*" logs "*" redis") echo cannot serve today ;;
+esac
+`, log)
+	require.NoError(t, os.WriteFile(filepath.Join(os.Getenv("PATH"), "docker"), []byte(script), 0o755))
+	return func() string {
+		text, err := os.ReadFile(log)
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(log))
+		return string(text)
+	}
+}
+
+func TestAContainerThatEndsIsReportedAtOnceWithItsLog(t *testing.T) {
+	o := machine(t)
+	docker(t, o)
+	begun := time.Now()
+	require.Equal(t, servers.FromNative, mustUp(t, o).Origin)
+	require.Less(t, time.Since(begun), servers.StartTimeout/2)
+	require.Contains(t, o.Out.(*bytes.Buffer).String(), "docker compose failed: cannot serve today")
+}
+
+func TestDownTakesContainersThatWereNeverRecorded(t *testing.T) {
+	o := machine(t)
+	commands := docker(t, o)
+	require.NoError(t, Down(t.Context(), o, false))
+	require.Regexp(t, `--profile \* stop redis\n$`, commands())
+	require.NoError(t, Down(t.Context(), o, true))
+	require.Regexp(t, `--profile \* down -v redis\n$`, commands())
+	o.Only = []string{servers.Kafka}
+	require.NoError(t, Down(t.Context(), o, true))
+	require.Regexp(t, ` down -v kafka kafka-1 kafka-2 kafka-3\n$`, commands())
+	o.Only = nil
+	require.NoError(t, Down(t.Context(), o, true))
+	require.Regexp(t, ` down -v\n$`, commands(), "all, so that no volume or network is left")
 }
 
 func TestAMissingServerSaysHowToGetIt(t *testing.T) {

@@ -99,6 +99,7 @@ func (l *launcher) compose(ctx context.Context, s *site, r *servers.Record) erro
 	}
 	if err != nil {
 		if c != nil {
+			s.step("docker compose failed: " + lastLine(err.Error()))
 			err = errors.Join(err, c.Run(context.WithoutCancel(ctx), append([]string{"stop"}, c.Services...)...))
 		}
 		return fmt.Errorf("docker compose: %w", err)

@@ -3,13 +3,18 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
@@ -77,6 +82,35 @@ func TestRedisMustAnswerPing(t *testing.T) {
 	server.SetError("LOADING")
 	_, err := Redis(t.Context(), "redis://"+server.Addr()+"/0")
 	require.ErrorContains(t, err, "LOADING")
+}
+
+type lines struct{ said []string }
+
+func (l *lines) Print(v ...any) { l.said = append(l.said, fmt.Sprint(v...)) }
+
+// Docker accepts for a server that does not listen yet, and drops the connection.
+func TestMariaDBIsQuietAboutDroppedConnections(t *testing.T) {
+	said := &lines{}
+	require.NoError(t, mysql.SetLogger(said))
+	t.Cleanup(func() { require.NoError(t, mysql.SetLogger(log.New(os.Stderr, "[mysql] ", log.LstdFlags))) })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	_, err = MariaDB(t.Context(), "hapax:hapax@tcp("+l.Addr().String()+")/hapax")
+	require.ErrorContains(t, err, "ask mariadb for its version")
+	require.NoError(t, l.Close())
+	<-done
+	require.Empty(t, said.said)
 }
 
 func TestSQSExpectsTheListOfQueues(t *testing.T) {
