@@ -77,10 +77,12 @@ func TestHandlerFailsTwice(t *testing.T) {
 	for _, claim := range claims {
 		broker, topic, client := openShared(t, nil), newTopic(t), rawClient(t)
 		var runs atomic.Int64
+		looked := make(chan struct{}) // before the third delivery succeeds
 		outcomes := serve(t, broker, topic, dedup.ClaimKind(claim), func(msg *message.Message) ([]*message.Message, error) {
 			if runs.Add(1) <= 2 {
 				return nil, errors.New("not yet")
 			}
+			<-looked
 			return pass(msg)
 		})
 		require.NoError(t, broker.Publisher().Publish(topic, sample()))
@@ -89,6 +91,7 @@ func TestHandlerFailsTwice(t *testing.T) {
 			require.EqualValues(t, 1, pending(t, client, topic), "acknowledged before it succeeded")
 			require.Zero(t, client.XLen(t.Context(), topic+".out").Val(), "published before it succeeded")
 		}
+		close(looked)
 		require.NoError(t, outcome(t, outcomes))
 		drained(t, client, topic)
 		require.EqualValues(t, 1, client.XLen(t.Context(), topic+".out").Val())
