@@ -19,8 +19,8 @@ func Command() *cobra.Command {
 		Short: "Measure throughput and latency against the raw client and Watermill alone",
 		Long: `Measures throughput and latency of Hapax beside the raw client and Watermill
 alone, with the same handler, in interleaved rounds of one process. Ratios are
-the result; absolute figures only illustrate. All of it
-takes about a quarter of an hour where every server runs, one broker a minute or two.
+the result; absolute figures only illustrate. All of it takes about a quarter of
+an hour where every server runs, one broker a minute or two.
 
 Broker "memory" is no broker but a source in the process: it shows what the
 Router and the middlewares cost by themselves. Files of "sqlite" go to the
