@@ -82,16 +82,13 @@ func (l *inboxLane) byHand(ctx context.Context, load Load, meter *Meter) error {
 
 // official is the official subscriber and publisher, on tables of their own.
 func (l *inboxLane) official(ctx context.Context, load Load, meter *Meter) error {
-	publisher, err := plain.Publisher(l.db)
-	if err != nil {
-		return err
-	}
 	for _, name := range []string{plain.Table(topic), plain.Offsets(topic), plain.Table(outputs)} {
 		if _, err := l.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+name); err != nil {
 			return err
 		}
 	}
-	if publisher, err = plain.Publisher(l.db); err != nil {
+	publisher, err := plain.Publisher(l.db)
+	if err != nil {
 		return err
 	}
 	subscriber, err := plain.Subscriber(l.db, "bench")
