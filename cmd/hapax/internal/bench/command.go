@@ -50,7 +50,7 @@ Progress goes to standard error, the result to standard output.`,
 	flags.StringSliceVar(&options.Cases, "case", nil, "cases to measure: "+strings.Join(cases, ", ")+" (default all)")
 	flags.StringSliceVar(&options.Variants, "variant", nil, "variants to measure: "+strings.Join(variants, ", ")+" (default all)")
 	flags.IntVar(&options.Rounds, "rounds", options.Rounds, "rounds that count, after one that does not")
-	flags.IntVar(&options.Messages, "messages", 0, "messages in a round (default: about half a second's worth)")
+	flags.IntVar(&options.Messages, "messages", 0, "messages in a round (default: about a second's worth)")
 	flags.IntVar(&options.Payload, "payload", options.Payload, "size of a message in bytes")
 	flags.IntVar(&options.InFlight, "in-flight", options.InFlight, "messages unacknowledged at a time")
 	flags.IntVar(&options.Duplicates, "duplicates", 0, "percent of the messages that are sent twice")

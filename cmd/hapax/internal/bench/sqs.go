@@ -50,7 +50,7 @@ func sqsBrokers() []Broker {
 	}
 	return []Broker{{
 		Name:     sqs.Name,
-		Messages: 2000,
+		Messages: 12_000, // filling and emptying the window of a thousand takes a part of a short round
 		Variants: []Variant{
 			{Name: Raw, Open: open(sqsLane{consume: (*sqsLane).byHand})},
 			{Name: Watermill, Fewer: 10, Open: open(sqsLane{consume: (*sqsLane).official})},
