@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/adapters/kafka"
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/failpoint"
 	"github.com/hapax-go/hapax/internal/fault"
 	"github.com/hapax-go/hapax/internal/fault/proxy"
 )
@@ -35,6 +37,11 @@ type scenario struct {
 	copies     int  // of each event, without a key, sent at once; 0: what the workload says
 	stages     int  // more than one: a chain
 	calm       bool // nothing need be delivered again
+}
+
+// kills reports whether consumers are to die.
+func (s scenario) kills() bool {
+	return slices.ContainsFunc(s.plan.Strikes, func(strike fault.Strike) bool { return strike.Action == fault.ActionKill })
 }
 
 // load scales scenarios: HAPAX_SOAK=1 runs them at full length.
@@ -97,8 +104,12 @@ func (s scenario) run(t *testing.T, brokers []string) fault.Report {
 		if os.Getenv("HAPAX_LOG") != "" {
 			command.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		}
-		if s.failpoints != nil {
+		switch {
+		case s.failpoints != nil:
 			command.Failpoints = s.failpoints(number)
+		case s.kills() && number == 1:
+			// A kill that the plan times may find nobody at work. This one does not.
+			command.Failpoints = fmt.Sprintf("%s@20", failpoint.AfterHandle)
 		}
 		return command
 	}, quiet)

@@ -137,3 +137,22 @@ func TestLettersHaveNoLimit(t *testing.T) {
 		})
 	}
 }
+
+// What was looked at is there for the next look, at once.
+func TestLettersAreBackWhenTheLookEnds(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, nil), dedup.DeadLetterTopic(newTopic(t))
+	for _, id := range []string{"a", "b"} {
+		letter := newMessage(id)
+		letter.Metadata.Set(dedup.MetaDeadReason, "permanent")
+		require.NoError(t, broker.Publisher().Publish(topic, letter))
+	}
+	for look := range 50 {
+		var seen []string
+		require.NoError(t, broker.Letters(t.Context(), topic, func(letter *message.Message) (bool, error) {
+			seen = append(seen, letter.UUID)
+			return false, nil
+		}))
+		require.Equal(t, []string{"uuid-a", "uuid-b"}, seen, "look %d", look)
+	}
+}

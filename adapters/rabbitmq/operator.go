@@ -78,7 +78,7 @@ func (b *Broker) Browse(ctx context.Context, topic string, options adapters.Brow
 // Letters implements adapters.LetterBox. It goes through the queue that keeps a
 // topic's letters and takes each; those that stay are given back at the end, in
 // their order, and the server counts that as a delivery. Meanwhile nobody else sees
-// them.
+// them; when it returns they are back.
 func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.Message) (bool, error)) error {
 	queue, err := exchangeName(topic)
 	if err != nil {
@@ -88,12 +88,7 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 	if err != nil {
 		return err
 	}
-	var waiting int
-	err = onChannel(conn, func(channel *amqp.Channel) error {
-		found, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil)
-		waiting = found.Messages
-		return err
-	})
+	waiting, err := waitingIn(conn, queue)
 	var reason *amqp.Error
 	if errors.As(err, &reason) && reason.Code == amqp.NotFound {
 		return nil
@@ -101,7 +96,8 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 	if err != nil {
 		return fmt.Errorf("look up queue %q: %w", queue, err)
 	}
-	return onChannel(conn, func(channel *amqp.Channel) error {
+	stay := 0
+	err = onChannel(conn, func(channel *amqp.Channel) error {
 		for range waiting {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
@@ -118,6 +114,7 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 				return err
 			}
 			if !remove {
+				stay++
 				continue // the end of the channel gives it back
 			}
 			if err := received.Ack(false); err != nil {
@@ -126,4 +123,30 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 		}
 		return nil
 	})
+	// A quorum queue answers the end of a channel before it has agreed on what comes
+	// back; the next look would find nothing. Somebody else may have taken it since.
+	for deadline := time.Now().Add(returnWait); err == nil && time.Now().Before(deadline); {
+		if waiting, err = waitingIn(conn, queue); err == nil && waiting >= stay {
+			return nil
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return err
+}
+
+// returnWait bounds the wait for what was looked at to be back in its queue.
+const returnWait = 2 * time.Second
+
+// waitingIn counts the messages of a queue that nobody has been given.
+func waitingIn(conn *amqp.Connection, queue string) (count int, err error) {
+	err = onChannel(conn, func(channel *amqp.Channel) error {
+		found, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil)
+		count = found.Messages
+		return err
+	})
+	return count, err
 }

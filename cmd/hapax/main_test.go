@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,11 @@ import (
 // are no settings, and a config refuses what it does not know.
 func run(t *testing.T, arguments ...string) (string, error) {
 	t.Helper()
+	return runWith(t, strings.NewReader(""), arguments...)
+}
+
+func runWith(t *testing.T, input io.Reader, arguments ...string) (string, error) {
+	t.Helper()
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
 		if ours := []string{servers.DirVariable, "HAPAX_SOAK"}; slices.Contains(ours, name) || strings.HasPrefix(name, "HAPAX_TEST_") {
@@ -32,6 +38,7 @@ func run(t *testing.T, arguments ...string) (string, error) {
 	command := root()
 	command.SetOut(&out)
 	command.SetErr(&out)
+	command.SetIn(input)
 	command.SetArgs(arguments)
 	err := command.ExecuteContext(t.Context())
 	return out.String(), err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -114,13 +113,9 @@ func TestPublishSources(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, text, again, "a repeated import has the same IDs")
 
-	command := root()
-	var out bytes.Buffer
-	command.SetOut(&out)
-	command.SetIn(strings.NewReader("from a pipe"))
-	command.SetArgs([]string{"publish", "orders", "-f", file})
-	require.NoError(t, command.ExecuteContext(t.Context()))
-	require.Contains(t, out.String(), " → orders\n")
+	text, err = runWith(t, strings.NewReader("from a pipe"), "publish", "orders", "-f", file)
+	require.NoError(t, err)
+	require.Contains(t, text, " → orders\n")
 
 	text, err = run(t, "tail", "orders", "-f", file, "--from", "start", "--no-follow")
 	require.NoError(t, err)
