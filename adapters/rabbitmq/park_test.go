@@ -39,7 +39,10 @@ func TestParkedOnTheServer(t *testing.T) {
 			require.Equal(t, "uuid-behind", behind.UUID, "a window of one is not held up")
 			behind.Ack()
 			delay := topic + "%delay-2s_group"
-			require.Eventually(t, func() bool { queue, err := raw(t).QueueDeclarePassive(delay, true, false, false, false, nil); return err == nil && queue.Messages == 1 }, 10*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool {
+				queue, err := raw(t).QueueDeclarePassive(delay, true, false, false, false, nil)
+				return err == nil && queue.Messages == 1
+			}, 10*time.Second, 20*time.Millisecond)
 
 			// Its consumer leaves; another gets it, when it is time, and knows of the
 			// attempt before.
