@@ -31,8 +31,9 @@ const (
 // kafkaBroker runs each lane on topics of its own, which it makes first. Fulfilment
 // runs in Kafka transactions; shipping writes its rows through the inbox.
 var kafkaBroker = broker{
-	name:    kafka.Name,
-	plainBy: "the official watermill-kafka",
+	name:     kafka.Name,
+	plainBy:  "the official watermill-kafka",
+	fewKills: true,
 	config: func(folder, lane string) *config.Config {
 		cfg := config.Default()
 		cfg.Service, cfg.Broker = "black-friday", kafka.Name

@@ -109,7 +109,7 @@ func (l *lane) publish(sends []fault.Send) error {
 // strike makes the faults of the plan happen until ctx ends.
 func (l *lane) strike(ctx context.Context, log *slog.Logger) error {
 	runner := fault.Runner{
-		Plan:     l.settings.plan(),
+		Plan:     l.settings.plan(l.broker.fewKills),
 		Fleet:    l.fleet,
 		Progress: func(ctx context.Context) (int64, error) { return effects.Progress(ctx, l.shop) },
 		Log:      log,

@@ -31,14 +31,17 @@ func (s settings) workload() fault.Workload {
 	return fault.Workload{Seed: s.seed, Events: s.events, Pad: 200, Duplicates: 0.05}
 }
 
-// plan is what both lanes suffer: a kill at every eighth of the work, and a
-// consumer that joins in the middle of it.
-func (s settings) plan() fault.Plan {
-	events := int64(s.events)
+// plan is what both lanes suffer: a kill at every eighth of the work (every third
+// where kills are to be few), and a consumer that joins in the middle of it.
+func (s settings) plan(fewKills bool) fault.Plan {
+	events, kills := int64(s.events), int64(8)
+	if fewKills {
+		kills = 3
+	}
 	return fault.Plan{
 		Seed: s.seed, Effects: events, Max: s.consumers + 1,
 		Strikes: []fault.Strike{
-			{Action: fault.ActionKill, EveryEffects: max(1, events/8), Jitter: 0.3},
+			{Action: fault.ActionKill, EveryEffects: max(1, events/kills), Jitter: 0.3},
 			{Action: fault.ActionJoin, EveryEffects: max(1, events*2/5), Jitter: 0.1},
 		},
 	}
