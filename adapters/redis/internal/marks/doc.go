@@ -24,10 +24,11 @@
 // The number of buckets follows the number of IDs by linear hashing. The directory is
 // one string, "level split cursor passed count seen": level is the number of buckets at
 // the start of the round; those below split have been divided in two; count is how many
-// records there are; seen is the slice of time in which it was stored. While that is more than 28 for a bucket, the next bucket in turn
-// is divided, at most 16 in a call, so no call ever moves more than some hundred
-// records. A scripting language pays for every byte of a string that it is handed:
-// larger buckets would be a little smaller in memory and slower.
+// records there are; seen is the slice of time in which it was stored. While there are
+// more than 28 records for a bucket, the next bucket in turn is divided, at most 16 in a
+// call, so no call ever moves more than some hundred records. A scripting language pays
+// for every byte of a string that it is handed: larger buckets would be a little smaller
+// in memory and slower.
 //
 // # Time
 //
