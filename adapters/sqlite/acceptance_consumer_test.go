@@ -45,6 +45,9 @@ type consumer struct {
 	Lease time.Duration
 	// Takes is the handler's working time, before it asks for the transaction.
 	Takes time.Duration
+	// HangsAt is the number of the handler that is at work until its process ends.
+	// Default: none.
+	HangsAt int64
 	// FailAttempts is how often the handler fails on a message, its row written.
 	FailAttempts int
 	// FailCommits is how many commits fail, everything written.
@@ -177,6 +180,7 @@ func (c consumer) record(ctx context.Context, deliveries *sql.DB) message.Handle
 // handler writes an effect: with Hapax by the transaction of the inbox, in the
 // control in one of its own, before the acknowledgement.
 func (c consumer) handler(ctx context.Context, shop *sql.DB) message.HandlerFunc {
+	var begun atomic.Int64
 	return func(msg *message.Message) ([]*message.Message, error) {
 		var event fault.Event
 		if err := json.Unmarshal(msg.Payload, &event); err != nil {
@@ -184,8 +188,12 @@ func (c consumer) handler(ctx context.Context, shop *sql.DB) message.HandlerFunc
 		}
 		_ = fault.Emit(ctx, note{})
 		<-time.After(c.Takes) // work that knows nothing of contexts
+		hangs := begun.Add(1) == c.HangsAt
 		var store effects.Execer = shop
 		if c.Claim != control {
+			if hangs {
+				select {} // without the file's lock
+			}
 			tx, err := inbox.Tx(msg.Context())
 			if err != nil {
 				return nil, err
@@ -195,6 +203,9 @@ func (c consumer) handler(ctx context.Context, shop *sql.DB) message.HandlerFunc
 		effect := fault.Effect{ID: event.ID, Key: event.Key, Seq: event.Seq, Consumer: c.Name}
 		if err := effects.Insert(context.WithoutCancel(msg.Context()), store, effect); err != nil {
 			return nil, err
+		}
+		if hangs {
+			select {}
 		}
 		if adapters.DeliveryFrom(msg.Context()).Attempt <= c.FailAttempts {
 			return nil, errRefused

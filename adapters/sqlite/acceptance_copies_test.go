@@ -39,6 +39,7 @@ func TestAcceptanceConcurrentCopies(t *testing.T) {
 	t.Parallel()
 	s := scenario{
 		consumers: 4, spread: 4, adapt: takes(5 * time.Millisecond), mild: true,
+		over:     time.Millisecond, // so that all four are there when the first copy comes
 		workload: fault.Workload{Seed: 9, Events: 150, Keys: 150, Duplicates: 0.2},
 	}
 	if soak {

@@ -30,6 +30,14 @@ func TestAcceptanceKill(t *testing.T) {
 		consumers: 3, adapt: takes(2 * time.Millisecond),
 		workload: fault.Workload{Seed: 1, Events: 500, Keys: 64, Duplicates: 0.2},
 		plan:     fault.Plan{Seed: 1, Effects: 450, Strikes: []fault.Strike{{Action: fault.ActionKill, EveryEffects: 120, Jitter: 0.3}}},
+		// Those kills may find nobody at work. One of the first three consumers, who
+		// share the work, dies at work for certain.
+		failpoints: func(n int) string {
+			if n > 3 {
+				return ""
+			}
+			return fmt.Sprintf("%s@%d", failpoint.AfterHandle, 10*n)
+		},
 	}
 	if soak {
 		s.workload.Events, s.workload.Keys, s.over = 100_000, 500, 50*time.Second
@@ -98,6 +106,12 @@ func TestAcceptanceRestart(t *testing.T) {
 	}
 	t.Run("hard", func(t *testing.T) {
 		s := ending(func(ctx context.Context, f *fault.Fleet) error { return f.Kill(ctx, 0) }) // the fleet replaces it
+		s.adapt = func(n int, c *consumer) {
+			c.Takes = 2 * time.Millisecond
+			if n <= s.consumers {
+				c.HangsAt = 5 // so that the restart finds a handler at work
+			}
+		}
 		s.verdict(t, nil, dedup.Optimistic)
 	})
 	t.Run("clean", func(t *testing.T) {

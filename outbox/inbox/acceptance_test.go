@@ -158,6 +158,14 @@ func TestAcceptanceKill(t *testing.T) {
 		s := scenario{
 			workers: 3, workload: fault.Workload{Seed: 1, Events: 400, Keys: 64, Duplicates: 0.2},
 			plan: fault.Plan{Seed: 1, Effects: 350, Strikes: []fault.Strike{{Action: fault.ActionKill, EveryEffects: 100, Jitter: 0.3}}},
+			// Those kills may find nobody at work. One of the first three workers, who
+			// share the work, dies at work for certain.
+			failpoints: func(n int) string {
+				if n > 3 {
+					return ""
+				}
+				return fmt.Sprintf("%s@%d", failpoint.AfterHandle, 5*n)
+			},
 		}
 		if soak {
 			s.workload.Events, s.workload.Keys = 100_000, 500
