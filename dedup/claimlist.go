@@ -2,78 +2,46 @@ package dedup
 
 import "sync"
 
-// claimList holds the claims of a keeper, or a share of them, by the time of
-// their last renewal. The links are in the claims: most claims stand here for
-// some microseconds, and an allocation for each would cost more than the rest.
+// claimList holds the claims of a keeper, or a share of them. Each knows its place, so
+// that coming and going touches nothing of another claim: that lies in another
+// processor's cache, and most claims stand here for some microseconds.
 type claimList struct {
-	mu          sync.Mutex
-	first, last *ledgerClaim
-	_           [40]byte // two lists never share a cache line
+	mu     sync.Mutex
+	places []*ledgerClaim // nil: free
+	free   []int
+	_      [8]byte // two lists never share a cache line
 }
 
-// links is a claim's place in its list; guarded by the list.
-type links struct {
-	previous, next *ledgerClaim
-	listed         bool
-}
-
-// add puts a claim at the end.
 func (l *claimList) add(claim *ledgerClaim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.push(claim)
+	if last := len(l.free) - 1; last >= 0 {
+		claim.place, l.free = l.free[last], l.free[:last]
+	} else {
+		claim.place, l.places = len(l.places), append(l.places, nil)
+	}
+	l.places[claim.place] = claim
 }
 
 // remove takes a claim out and reports whether it was in.
 func (l *claimList) remove(claim *ledgerClaim) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.unlink(claim)
-}
-
-// renewed moves a claim, unless it left meanwhile, to the end with a new deadline.
-func (l *claimList) renewed(claim *ledgerClaim, deadline int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	claim.deadline.Store(deadline)
-	if l.unlink(claim) {
-		l.push(claim)
+	if claim.place >= len(l.places) || l.places[claim.place] != claim {
+		return false
 	}
+	l.places[claim.place] = nil
+	l.free = append(l.free, claim.place)
+	return true
 }
 
 // due calls take for the claims whose deadline is not after limit.
 func (l *claimList) due(limit int64, take func(*ledgerClaim)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for claim := l.first; claim != nil && claim.deadline.Load() <= limit; claim = claim.next {
-		take(claim)
+	for _, claim := range l.places {
+		if claim != nil && claim.deadline.Load() <= limit {
+			take(claim)
+		}
 	}
-}
-
-func (l *claimList) push(claim *ledgerClaim) {
-	claim.links = links{previous: l.last, listed: true}
-	if l.last == nil {
-		l.first = claim
-	} else {
-		l.last.next = claim
-	}
-	l.last = claim
-}
-
-func (l *claimList) unlink(claim *ledgerClaim) bool {
-	if !claim.listed {
-		return false
-	}
-	if claim.previous == nil {
-		l.first = claim.next
-	} else {
-		claim.previous.next = claim.next
-	}
-	if claim.next == nil {
-		l.last = claim.previous
-	} else {
-		claim.next.previous = claim.previous
-	}
-	claim.links = links{}
-	return true
 }

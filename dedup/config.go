@@ -140,6 +140,7 @@ type delivery struct {
 	one     [1]*Event // the event, as Strategy.Claim takes it
 	context eventContext
 	claim   ledgerClaim
+	outputs [1]Output // most handlers have one
 }
 
 // handling returns the context of the event's handler.

@@ -9,8 +9,8 @@ import (
 )
 
 // keeper renews the leases of claims that run longer than a third of the lease.
-// Claims stand in lists by the time of their last renewal, so that a round looks
-// only at those that are due; short handlers cost one insert and one removal.
+// A round looks at what is in flight, six times a lease; short handlers cost one insert
+// and one removal.
 type keeper struct {
 	ledger Ledger
 	lease  time.Duration
@@ -128,7 +128,7 @@ func (k *keeper) beat() {
 		entries = entries[len(claim.entries):]
 		switch {
 		case err == nil && !anyLost(mine):
-			k.list(claim).renewed(claim, asked.Add(k.lease).UnixNano())
+			claim.deadline.Store(asked.Add(k.lease).UnixNano())
 		case err == nil, time.Now().UnixNano() > claim.deadline.Load():
 			if !k.remove(claim) {
 				continue // it was committed or released meanwhile
@@ -154,6 +154,6 @@ type ledgerClaim struct {
 	entries  []*Entry
 	one      [1]*Entry    // backs entries when the claim covers one event
 	deadline atomic.Int64 // unix nanoseconds until which the leases stand at least
-	links                 // in the keeper
+	place    int          // in the keeper's list
 	context  leaseContext
 }

@@ -10,7 +10,7 @@ const (
 	MetaKey = "hapax_key"
 	// MetaCause is the event ID of the event whose handler made this message.
 	MetaCause = "hapax_cause"
-	// MetaPublishedAt is the time of publication, RFC 3339 with nanoseconds, UTC.
+	// MetaPublishedAt is the time of publication, RFC 3339 to the millisecond or better, UTC.
 	MetaPublishedAt = "hapax_published_at"
 	// MetaReplayedAt is the time an operator put the event back on its topic, in the
 	// same form. It tells a replay from other copies, and decides nothing.

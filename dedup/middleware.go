@@ -84,7 +84,7 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 
 		// 4. Commit. Killed inside: the strategy's atomic step decides. Killed
 		// after: the broker delivers again, and step 2 answers Duplicate.
-		err = claim.Commit(msg.Context(), m.stamp(event, outputs))
+		err = claim.Commit(msg.Context(), m.stamp(d.outputs[:0], event, outputs))
 		switch {
 		case err == nil:
 			committed = true

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -9,14 +10,14 @@ import (
 
 // stamp turns a handler's returned messages into outputs: their topic, their
 // event ID (I7) and where they come from.
-func (m *Middleware) stamp(event *Event, messages []*message.Message) []Output {
+// They are appended to room.
+func (m *Middleware) stamp(room []Output, event *Event, messages []*message.Message) []Output {
 	if len(messages) == 0 {
 		return nil
 	}
-	outputs := make([]Output, len(messages))
-	now := time.Now().UTC().Format(time.RFC3339Nano)
+	outputs, now := room, publicationTime()
 	for i, msg := range messages {
-		outputs[i] = Output{Topic: takeTopic(event, msg), Message: msg}
+		outputs = append(outputs, Output{Topic: takeTopic(event, msg), Message: msg})
 		id := take(msg, MetaOutputID)
 		if id == "" {
 			// Always derived, even if the message already has an event ID: a
@@ -36,6 +37,25 @@ func (m *Middleware) stamp(event *Event, messages []*message.Message) []Output {
 	}
 	return outputs
 }
+
+// publicationTime is the time now, to the millisecond. The text is kept for as long as
+// it is right: a formatted time costs as much as the event's hash.
+func publicationTime() string {
+	now := time.Now()
+	last := lastPublication.Load()
+	if last == nil || last.millisecond != now.UnixMilli() {
+		last = &publication{now.UnixMilli(), now.UTC().Format("2006-01-02T15:04:05.000Z07:00")}
+		lastPublication.Store(last)
+	}
+	return last.text
+}
+
+type publication struct {
+	millisecond int64
+	text        string
+}
+
+var lastPublication atomic.Pointer[publication]
 
 // takeTopic is the topic the handler chose, else the Router's publish topic.
 func takeTopic(event *Event, msg *message.Message) string {
