@@ -86,7 +86,7 @@ func TestAcceptanceProducerCrashPoints(t *testing.T) {
 				return command
 			}, nil)
 			defer func() { require.NoError(t, producers.Close()) }()
-			_ = producers.Start(ctx, 1) // it may be dead before it is waited for: the fleet replaces it
+			require.NoError(t, producers.Start(ctx, 1))
 			sends := slices.Collect(producerWorkload.Sends())
 			require.Eventually(t, func() bool { return confirmed.Load() == int64(len(sends)) }, time.Minute, 10*time.Millisecond)
 			require.NoError(t, producers.Err())

@@ -62,7 +62,8 @@ func NewFleet(launch func(number int) Command, log *slog.Logger) *Fleet {
 	return &Fleet{launch: launch, log: log, members: map[int]*member{}, failed: make(chan struct{})}
 }
 
-// Start adds children and waits until all of them are ready.
+// Start adds children and waits until all of them are ready, or were killed before: a
+// child may die at a failpoint as soon as it works, and is replaced.
 func (f *Fleet) Start(ctx context.Context, size int) error {
 	started := make([]*member, 0, size)
 	for range size {
@@ -73,11 +74,26 @@ func (f *Fleet) Start(ctx context.Context, size int) error {
 		started = append(started, member)
 	}
 	for _, member := range started {
-		if err := member.Ready(ctx); err != nil {
+		if err := f.ready(ctx, member); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ready waits until a child is, or was struck before: then it was told to leave, or
+// killed and replaced, and all is as it should be.
+func (f *Fleet) ready(ctx context.Context, m *member) error {
+	err := m.Ready(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if m.going || m.Exit().Signal == syscall.SIGKILL {
+		return nil
+	}
+	return err
 }
 
 // Join adds one child and waits until it is ready. With ceiling or more children
@@ -88,18 +104,7 @@ func (f *Fleet) Join(ctx context.Context, ceiling int) error {
 		return err
 	}
 	f.log.Info("child joins", "child", member.Name())
-	err = member.Ready(ctx)
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	// It ended. Another strike may have chosen it before it was ready: then it
-	// was told to leave, or killed and replaced, and all is as it should be.
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if member.going || member.Exit().Signal == syscall.SIGKILL {
-		return nil
-	}
-	return err
+	return f.ready(ctx, member)
 }
 
 func (f *Fleet) add(ceiling int, count func(*Counts)) (*member, error) {

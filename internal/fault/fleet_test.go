@@ -52,6 +52,20 @@ func TestFleetReplacesTheSelfKilled(t *testing.T) {
 	require.NoError(t, fleet.Err())
 }
 
+// A child may begin to work, and die at a failpoint, before it is ready.
+func TestFleetStartsWithTheSelfKilled(t *testing.T) {
+	fleet := newFleet(t, 2, func(number int) fault.Command {
+		command := fault.Command{Role: "hasty"}
+		if number <= 2 {
+			command.Failpoints = "after-handle@1"
+		}
+		return command
+	})
+	require.Eventually(t, func() bool { return fleet.Counts().Started == 4 }, grace, time.Millisecond)
+	require.NoError(t, fleet.Shutdown(grace))
+	require.NoError(t, fleet.Err())
+}
+
 func TestFleetJoinAndLeave(t *testing.T) {
 	fleet := newFleet(t, 2, role("idle"))
 	require.NoError(t, fleet.Join(within(t, grace), 3))

@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"stubborn": stubborn,
 		"counter":  counter,
 		"struck":   struck,
+		"hasty":    hasty,
 		"parent":   parent,
 		"harness":  harness,
 		"worker":   worker,
@@ -75,6 +76,14 @@ func counter(ctx context.Context, _ []string) int {
 		}
 	}
 	return 0
+}
+
+// hasty works before it is ready.
+func hasty(ctx context.Context, args []string) int {
+	if failpoint.Hit(failpoint.AfterHandle) != nil {
+		return 1
+	}
+	return idle(ctx, args)
 }
 
 // struck passes a failpoint again and again, and says so before.
