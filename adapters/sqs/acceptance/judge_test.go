@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -70,20 +71,33 @@ func (r *run) judge(ctx context.Context, t *testing.T, stop func() error) fault.
 	r.deliveries, err = effects.ReadDeliveries(t.Context(), db)
 	require.NoError(t, err)
 	observation.Effects, observation.Deliveries = r.effects, r.deliveries
-	return fault.Check(observation)
+	report := fault.Check(observation)
+	for _, id := range report.Problems["lost"] {
+		t.Logf("lost %s: its handler began %d times; deliveries %+v", id, count(r.begun, id), slices.DeleteFunc(slices.Clone(r.deliveries), func(d fault.Delivery) bool { return d.ID != id }))
+	}
+	return report
 }
 
-// left counts what the queues still hold. Dead letters would be losses.
+func count(events []string, id string) (n int) {
+	for _, event := range events {
+		if event == id {
+			n++
+		}
+	}
+	return n
+}
+
+// left counts what the queues still hold, in the direction in which messages go: the
+// other way round, one could go from a queue that is counted later into one that was
+// counted before. Dead letters would be losses.
 func (r *run) left(ctx context.Context) (map[string]int64, error) {
 	left := map[string]int64{}
-	for name, topic := range map[string]string{
-		"in": r.in, "out": r.out, "dead letters of in": dedup.DeadLetterTopic(r.in), "dead letters of out": dedup.DeadLetterTopic(r.out),
-	} {
+	for _, topic := range []string{r.in, r.out, dedup.DeadLetterTopic(r.in), dedup.DeadLetterTopic(r.out)} {
 		backlog, err := r.broker.Backlog(ctx, topic)
 		if err != nil {
 			return nil, err
 		}
-		left[name] = backlog.Waiting + backlog.InFlight + backlog.Delayed
+		left[topic] = backlog.Waiting + backlog.InFlight + backlog.Delayed
 	}
 	return left, nil
 }
