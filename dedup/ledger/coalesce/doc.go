@@ -3,7 +3,9 @@
 //
 // While one round trip is in flight, the calls that arrive gather; when it
 // returns, they leave together in the next one. There is no timer: a lone call
-// leaves at once, and the busier the service is, the larger its batches grow.
+// leaves at once, and the busier the service is, the larger its batches grow. Before a
+// batch leaves, handlers that are ready to run have their turn, so that what a broker
+// delivered together is one batch and not one call and the rest.
 //
 //	calls:   a   b c d     e f
 //	store:   [a ──────][b c d ──][e f ──]

@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,7 +78,12 @@ func (l *lane) add(call *call) (start bool) {
 // stops, is decided under one lock: a call added at that moment either is seen,
 // or starts the lane anew.
 func (l *lane) run(maxBatch int, timeout time.Duration) {
-	for batch := l.next(maxBatch); batch != nil; batch = l.next(maxBatch) {
+	for {
+		l.gather(maxBatch)
+		batch := l.next(maxBatch)
+		if batch == nil {
+			return
+		}
 		entries := make([]*dedup.Entry, 0, len(batch))
 		for _, call := range batch {
 			for i := range call.copies {
@@ -90,6 +96,22 @@ func (l *lane) run(maxBatch int, timeout time.Duration) {
 		for _, call := range batch {
 			call.answer(err)
 		}
+	}
+}
+
+// gather lets the callers run that are about to add a call, for as long as there are
+// any: what was received together is claimed, and completed, at nearly the same time. It
+// waits for nobody who is not ready to run, so a lone call still leaves at once.
+func (l *lane) gather(enough int) {
+	for before := -1; ; {
+		l.mutex.Lock()
+		now := len(l.queue)
+		l.mutex.Unlock()
+		if now == before || now >= enough {
+			return
+		}
+		before = now
+		runtime.Gosched()
 	}
 }
 
