@@ -269,7 +269,10 @@ func (c *consumer) hand(d *delivery, msg *message.Message) bool {
 	if !p.enter(d.record.Offset) {
 		return false
 	}
-	d.sent = true
+	if !d.stage.CompareAndSwap(waiting, sent) { // given up by the flow meanwhile
+		p.exit()
+		return false
+	}
 	leaving := p.leaving
 	for {
 		select {

@@ -28,10 +28,19 @@ type delivery struct {
 	committing atomic.Bool
 	// counted: it is among consumer.active.
 	counted atomic.Bool
-	sent    bool                      // counted as busy in its partition
-	ctx     *adapters.DeliveryContext // of the message handed out last
-	msg     *message.Message          // handed out last
+	// stage is whether it is counted as busy in its partition. The flow may give it up,
+	// at the end of its draining, at the moment in which it is passed on to the reader.
+	stage atomic.Int32
+	ctx   *adapters.DeliveryContext // of the message handed out last
+	msg   *message.Message          // handed out last
 }
+
+// The stages of a delivery.
+const (
+	waiting int32 = iota
+	sent
+	abandoned
+)
 
 // Lane implements flow.Delivery.
 func (d *delivery) Lane() string {
@@ -113,7 +122,9 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 
 // Abandoned implements flow.Delivery. Its offset stays uncommitted.
 func (d *delivery) Abandoned() {
-	d.leave()
+	if d.stage.Swap(abandoned) == sent {
+		d.partition.exit()
+	}
 	if d.ctx != nil && !d.committing.Load() {
 		d.ctx.End(errDraining)
 	}
@@ -122,8 +133,7 @@ func (d *delivery) Abandoned() {
 
 // leave counts the message as no longer being handled.
 func (d *delivery) leave() {
-	if d.sent {
-		d.sent = false
+	if d.stage.CompareAndSwap(sent, waiting) {
 		d.partition.exit()
 	}
 }
