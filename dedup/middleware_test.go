@@ -96,7 +96,7 @@ func TestOutputsAreStamped(t *testing.T) {
 	require.True(t, r.deliver(input))
 
 	ids := r.published.ids()
-	require.Equal(t, []string{dedup.OutputID(scope, "event-1", 0), dedup.OutputID(scope, "event-1", 1), "chosen"}, ids)
+	require.Equal(t, []string{dedup.NewID(scope, "event-1").Output(0), dedup.NewID(scope, "event-1").Output(1), "chosen"}, ids)
 	require.Equal(t, "k-1", r.published.messages[0].Metadata.Get(dedup.MetaKey))
 	require.Equal(t, "k-1", r.published.messages[1].Metadata.Get(dedup.MetaKey), "inherited, so that order is kept down the chain")
 	require.Empty(t, r.published.messages[2].Metadata.Get(dedup.MetaKey))

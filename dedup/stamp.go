@@ -23,7 +23,7 @@ func (m *Middleware) stamp(room []Output, event *Event, messages []*message.Mess
 			// Always derived, even if the message already has an event ID: a
 			// handler that returns copies of its input would otherwise send two
 			// events under one ID, and the next consumer would drop one.
-			id = OutputID(event.Scope, event.EventID, i)
+			id = event.ID.Output(i)
 		}
 		msg.Metadata.Set(MetaEventID, id)
 		msg.Metadata.Set(MetaCause, event.EventID)

@@ -30,7 +30,7 @@ func TestEmitFollowsReturnedOutputs(t *testing.T) {
 		`out {"order":"a"}`, `out {"order":"b"}`, "audit note 0", "audit note 1", `out {"id":"last"}`,
 	}, texts(sent))
 	for i, p := range sent {
-		id := dedup.OutputID(scope, "event-1", i)
+		id := dedup.NewID(scope, "event-1").Output(i)
 		require.Equal(t, id, p.Metadata.Get(dedup.MetaEventID), "output %d (I7)", i)
 		require.Equal(t, id, p.UUID)
 	}
@@ -220,7 +220,7 @@ func TestCloudEventIDs(t *testing.T) {
 			}
 			require.Len(t, ids, 5)
 			require.Contains(t, ids, "mine")
-			require.Contains(t, ids, dedup.OutputID(scope, "event-1", 0), "returned outputs keep their place's ID")
+			require.Contains(t, ids, dedup.NewID(scope, "event-1").Output(0), "returned outputs keep their place's ID")
 		})
 	}
 }

@@ -152,7 +152,7 @@ func (s *scope) outputID(number int) (string, error) {
 	case event == nil || event.EventID == "":
 		return "", fmt.Errorf("derive the output's ID: %w", errNoEvent)
 	}
-	return dedup.OutputID(event.Scope, event.EventID, number), nil
+	return event.ID.Output(number), nil
 }
 
 const emittedNumbers = 1 << 32

@@ -153,7 +153,7 @@ func (w *worker) claimFresh(t *testing.T) (*dedup.Event, dedup.Claim) {
 // output makes output number i of an event. All have one key, so that the reader
 // knows when it has seen everything.
 func (w *worker) output(event *dedup.Event, i int) dedup.Output {
-	msg := newMessage(dedup.OutputID(w.scope, event.EventID, i), fmt.Sprintf("%s/%d", event.EventID, i), dedup.MetaKey, "outputs")
+	msg := newMessage(event.ID.Output(i), fmt.Sprintf("%s/%d", event.EventID, i), dedup.MetaKey, "outputs")
 	return dedup.Output{Topic: w.out, Message: msg}
 }
 

@@ -1,7 +1,7 @@
 // Package ledger is the dedup.Ledger on Redis, for brokers whose strategy keeps its
 // marks beside them: RabbitMQ, SQS.
 //
-// An ID being processed is a string key with the claim's token; a processed one is a
+// An ID being processed is a field of a hash, with the claim's token; a processed one is a
 // mark (see the marks package), about 28 bytes: a ledger's marks also remember half
 // of the token, so that completing again after a lost answer is told from completing
 // by somebody else.

@@ -16,6 +16,9 @@ import (
 	"github.com/hapax-go/hapax/dedup"
 )
 
+//go:embed leases.lua
+var leasesSource string
+
 //go:embed claim.lua
 var claimSource string
 
@@ -23,8 +26,8 @@ var claimSource string
 var changeSource string
 
 var (
-	claimScript  = redis.NewScript(marks.Lua + claimSource)
-	changeScript = redis.NewScript(marks.Lua + changeSource)
+	claimScript  = redis.NewScript(marks.Lua + leasesSource + claimSource)
+	changeScript = redis.NewScript(marks.Lua + leasesSource + changeSource)
 )
 
 // Config configures a Ledger.
@@ -96,7 +99,7 @@ func (l *Ledger) Claim(ctx context.Context, lease time.Duration, entries []*dedu
 		set := l.shard(shard)
 		args := []any{set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), l.config.Window.Milliseconds()}
 		for _, entry := range entries {
-			args = append(args, entry.ID[:], token(entry), tag(entry), entry.Digest[:])
+			args = append(args, entry.ID[:], withTag(append(token(entry), entry.Digest[:]...), entry))
 		}
 		verdicts, err := l.run(ctx, claimScript, set, args, len(entries))
 		for i := range verdicts {
@@ -140,9 +143,9 @@ func (l *Ledger) Close() error {
 func (l *Ledger) change(ctx context.Context, what string, lease time.Duration, entries []*dedup.Entry) error {
 	return l.each(entries, func(shard int, entries []*dedup.Entry) error {
 		set := l.shard(shard)
-		args := []any{set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), l.config.Window.Milliseconds(), what}
+		args := []any{set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), what}
 		for _, entry := range entries {
-			args = append(args, entry.ID[:], token(entry), tag(entry))
+			args = append(args, entry.ID[:], withTag(token(entry), entry))
 		}
 		lost, err := l.run(ctx, changeScript, set, args, len(entries))
 		for i := range lost {
@@ -187,12 +190,14 @@ func (l *Ledger) shard(shard int) marks.Set {
 	return marks.NewSet(fmt.Sprintf("%s:{%d}", l.config.Prefix, shard), l.config.Window)
 }
 
-func tag(entry *dedup.Entry) []byte {
-	tag := marks.NewTag(entry.Digest)
-	return tag[:]
+func token(entry *dedup.Entry) []byte {
+	return binary.BigEndian.AppendUint64(make([]byte, 0, 26), entry.Token)
 }
 
-func token(entry *dedup.Entry) []byte { return binary.BigEndian.AppendUint64(nil, entry.Token) }
+func withTag(arg []byte, entry *dedup.Entry) []byte {
+	tag := marks.NewTag(entry.Digest)
+	return append(arg, tag[:]...)
+}
 
 func wrap(what string, err error) error {
 	if err != nil {

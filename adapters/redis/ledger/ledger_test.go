@@ -111,3 +111,37 @@ func TestOpen(t *testing.T) {
 	require.ErrorContains(t, err, "check that the server runs there")
 	require.NotContains(t, err.Error(), "hunter2")
 }
+
+// A lease whose event never came again leaves the server, a window after it ran out.
+func TestAbandonedLeasesAreRemoved(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
+	defer client.Close()
+	const abandoned = 100
+	var skew time.Duration
+	prefix := fmt.Sprintf("hapax:test:%d", dedup.NextToken())
+	l, err := ledger.New(client, ledger.Config{Window: time.Hour, Prefix: prefix, Clock: func() time.Duration { return skew }})
+	require.NoError(t, err)
+	claim := func(event string) *dedup.Entry {
+		entry := &dedup.Entry{ID: dedup.NewID(dedup.Scope{}, event), Token: dedup.NextToken()}
+		require.NoError(t, l.Claim(t.Context(), time.Minute, []*dedup.Entry{entry}))
+		require.Equal(t, dedup.Fresh, entry.Verdict)
+		return entry
+	}
+	leases := func() int64 {
+		count, err := client.HLen(t.Context(), fmt.Sprintf("%s:ids:%d:leases", prefix, time.Hour.Milliseconds())).Result()
+		require.NoError(t, err)
+		return count
+	}
+	for i := range abandoned {
+		claim(fmt.Sprint("abandoned ", i))
+	}
+	skew = time.Hour + time.Minute/2
+	claim("early")
+	require.EqualValues(t, abandoned+1, leases(), "they may still complete")
+	skew += time.Minute
+	for i := range abandoned { // each call looks at two, and one of them at least is not its own
+		held := claim(fmt.Sprint("later ", i))
+		require.NoError(t, l.Complete(t.Context(), []*dedup.Entry{held}))
+	}
+	require.LessOrEqual(t, leases(), int64(2))
+}
