@@ -22,7 +22,7 @@ func (s *Service) openInbox(ctx context.Context) (dedup.Strategy, error) {
 		d.inbox, err = inbox.Open(ctx, inbox.Options{
 			DB: d.db, Dialect: d.dialect, Table: d.names.InboxTable(),
 			Window: s.longestWindow(),
-			Outbox: outboxPort{outbox.Config{Dialect: d.dialect, Table: d.names.OutboxTable()}, s.wakeRelay},
+			Outbox: outboxPort{outbox.Config{Dialect: d.dialect, Table: d.names.OutboxTable(), Copy: true}, s.wakeRelay},
 			Config: inbox.Config{
 				MaxUnits: s.config.SQL.Inbox.GroupSize, Connections: s.config.SQL.Inbox.Connections, Logger: s.logger,
 			},

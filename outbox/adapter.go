@@ -16,7 +16,10 @@ type insertion struct {
 	rows   []row
 }
 
-const columns = 7
+const (
+	columns     = 7
+	columnNames = "shard, topic, message_key, event_id, uuid, metadata, payload"
+)
 
 // InsertQuery implements watermillsql.SchemaAdapter.
 //
@@ -26,11 +29,16 @@ const columns = 7
 // transaction commits; then polling finds the rows.
 func (i insertion) InsertQuery(string, message.Messages) (watermillsql.Query, error) {
 	dialect, table := i.config.Dialect, i.config.Table
-	query := fmt.Sprintf("INSERT INTO %s (shard, topic, message_key, event_id, uuid, metadata, payload) VALUES %s",
-		dialect.Quote(table), dialect.Tuples(1, len(i.rows), columns))
+	notify := func(channel string) string {
+		return fmt.Sprintf("SELECT pg_notify(%s, '') WHERE EXISTS (SELECT 1 FROM %s WHERE listening)", channel, dialect.Quote(table.With("_relays")))
+	}
+	if dialect == sqldb.Postgres && i.config.Copy && len(i.rows) >= minCopied {
+		// With a parameter pgx prepares the statement, once for each connection.
+		return watermillsql.Query{Query: notify("$1"), Args: []any{copied{table, i.rows}, table.Name}}, nil
+	}
+	query := fmt.Sprintf("INSERT INTO %s (%s) VALUES %s", dialect.Quote(table), columnNames, dialect.Tuples(1, len(i.rows), columns))
 	if dialect == sqldb.Postgres {
-		query = fmt.Sprintf("WITH inserted AS (%s) SELECT pg_notify('%s', '') WHERE EXISTS (SELECT 1 FROM %s WHERE listening)",
-			query, table.Name, dialect.Quote(table.With("_relays")))
+		query = fmt.Sprintf("WITH inserted AS (%s) %s", query, notify("'"+table.Name+"'"))
 	}
 	args := make([]any, 0, len(i.rows)*columns)
 	for _, r := range i.rows {

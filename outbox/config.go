@@ -23,6 +23,10 @@ type Config struct {
 	Dialect sqldb.Dialect
 	// Table is the outbox's table. Default DefaultTable, in no schema.
 	Table sqldb.Table
+	// Copy writes large batches with PostgreSQL's COPY, which is faster. Executors must
+	// be connections of pgx, by themselves (pgxtx) or behind database/sql, and the table
+	// must have no row-level security. Default false.
+	Copy bool
 }
 
 // Executor runs a statement: *sql.Tx, *sql.Conn, GORM's ConnPool, or pgxtx.Wrap of

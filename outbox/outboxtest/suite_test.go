@@ -75,3 +75,13 @@ func TestOutbox(t *testing.T) {
 		})
 	})
 }
+
+// TestOutboxWithCopy runs the suite with batches that PostgreSQL's COPY writes.
+func TestOutboxWithCopy(t *testing.T) {
+	dsn := servers.Require(t, servers.Postgres).URL
+	outboxtest.Run(t, func(t *testing.T) outboxtest.Harness {
+		harness := open(t, dsn)
+		harness.Outbox.Copy = true
+		return harness
+	})
+}

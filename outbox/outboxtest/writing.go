@@ -39,11 +39,20 @@ var writing = []check{
 		sent.Metadata = message.Metadata{
 			dedup.MetaEventID: "order/é/1", dedup.MetaKey: "key\x00\xfe", "empty": "", "broken \xff": "value \xfe\x00", "json": `{"a":"\u0000<>&"}`,
 		}
-		b.write(true, "orders/eu äöü 1", sent, &message.Message{UUID: "no payload"})
+		messages, want := []*message.Message{sent, {UUID: "no payload"}}, []string{"order/é/1", "no payload"}
+		for i := range 20 { // large batches are written in another way
+			want = append(want, fmt.Sprint("plain ", i))
+			messages = append(messages, event(want[i+2], "k"))
+		}
+		b.write(true, "orders/eu äöü 1", messages...)
 		b.relay()
-		b.expect("order/é/1", "no payload")
+		b.expect(want...)
 		for _, got := range b.Broker.All() {
 			require.Equal(b, "orders/eu äöü 1", got.Topic)
+			if strings.HasPrefix(got.Message.UUID, "plain ") {
+				require.Equal(b, "payload of "+got.Message.UUID, string(got.Message.Payload))
+				continue
+			}
 			require.NotEmpty(b, got.Message.Metadata.Get(dedup.MetaPublishedAt))
 			delete(got.Message.Metadata, dedup.MetaPublishedAt)
 			if got.Message.UUID == "no payload" {

@@ -134,7 +134,7 @@ func (l *inboxLane) Round(ctx context.Context, load Load, meter *Meter) (counts 
 func (l *inboxLane) hapax(ctx context.Context, load Load, meter *Meter) (err error) {
 	opened, err := inbox.Open(ctx, inbox.Options{
 		DB: l.db, Dialect: l.dialect, Table: schema.Names{}.InboxTable(),
-		Outbox: outboxPort{outbox.Config{Dialect: l.dialect}}, Config: inbox.Config{Logger: quiet},
+		Outbox: outboxPort{outbox.Config{Dialect: l.dialect, Copy: true}}, Config: inbox.Config{Logger: quiet},
 	})
 	if err != nil {
 		return err
