@@ -32,7 +32,7 @@ func (i insertion) InsertQuery(string, message.Messages) (watermillsql.Query, er
 	notify := func(channel string) string {
 		return fmt.Sprintf("SELECT pg_notify(%s, '') WHERE EXISTS (SELECT 1 FROM %s WHERE listening)", channel, dialect.Quote(table.With("_relays")))
 	}
-	if dialect == sqldb.Postgres && i.config.Copy && len(i.rows) >= minCopied {
+	if i.config.copies(len(i.rows)) {
 		// With a parameter pgx prepares the statement, once for each connection.
 		return watermillsql.Query{Query: notify("$1"), Args: []any{copied{table, i.rows}, table.Name}}, nil
 	}

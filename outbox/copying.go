@@ -16,6 +16,10 @@ import (
 // minCopied is from how many rows on COPY is faster: it takes a round trip more.
 const minCopied = 16
 
+func (c Config) copies(rows int) bool {
+	return c.Copy && c.Dialect == sqldb.Postgres && rows >= minCopied
+}
+
 // copied are rows that PostgreSQL's COPY writes: for a row of a kilobyte a third of
 // what an INSERT with a parameter for each value takes of the client, which copies all
 // of them twice into buffers that it throws away.

@@ -64,6 +64,9 @@ func (p *Publisher) Store(outputs []dedup.Output) error {
 	}
 	for len(rows) > 0 {
 		n := min(len(rows), maxRows)
+		if p.config.copies(len(rows)) {
+			n = len(rows)
+		}
 		if err := p.insert(rows[:n], outputs[:n]); err != nil {
 			return err
 		}

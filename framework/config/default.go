@@ -32,7 +32,7 @@ func Default() *Config {
 			Isolation:   "read-committed",
 			Migrate:     "auto",
 			IdleTimeout: Duration(30 * time.Second),
-			Inbox:       Inbox{Table: "hapax_inbox", GroupSize: 64, Connections: 4},
+			Inbox:       Inbox{Table: "hapax_inbox", GroupSize: 128, Connections: 4},
 			Outbox:      Outbox{Table: "hapax_outbox", Retention: Duration(24 * time.Hour), Relay: true, MaxAttempts: 10},
 		},
 		SQLite: SQLite{

@@ -36,7 +36,7 @@ type Inbox struct {
 	// Table is the table's name. Default hapax_inbox.
 	Table string `yaml:"table" pattern:"^[a-z_][a-z0-9_]{0,47}$"`
 	// GroupSize is how many concurrent deliveries may share a transaction. 1: a
-	// transaction each. PostgreSQL slows down beyond 64. Default 64.
+	// transaction each. PostgreSQL and MySQL take no more than 128. Default 128.
 	GroupSize int `yaml:"group_size" min:"1" max:"1000"`
 	// Connections is how many shared transactions run side by side. SQLite has one
 	// writer. Default 4.

@@ -9,7 +9,7 @@ import (
 // Config configures a Group or a Pool.
 type Config struct {
 	// MaxUnits is the most units that share a commit. Default 256; a Pool has no
-	// more than 64.
+	// more than 128.
 	MaxUnits int
 	// MaxAge is the time after which a group takes no more units, so that those
 	// already in it need not wait. Also, in a Group, when the last turn took longer

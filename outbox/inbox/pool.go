@@ -72,6 +72,14 @@ type Pool struct {
 	oneByOne  sync.Mutex
 }
 
+// maxUnits: larger groups were slower, since all wait for the last. While turns get
+// savepoints they are smaller, because more subtransactions than its cache holds make
+// PostgreSQL slow for everybody (PGPROC_MAX_CACHED_SUBXIDS).
+const (
+	maxUnits   = 128
+	maxCareful = 64
+)
+
 // maxTries bounds how often a unit that never ran meets an error that is nobody's
 // fault, before its delivery goes back to the broker.
 const maxTries = 5
@@ -87,8 +95,7 @@ func newPool(db *sql.DB, marks *marks, outbox Outbox, config Config) *Pool {
 		config.MaxAge = 100 * time.Millisecond
 	}
 	config = config.withDefaults()
-	// More subtransactions than its cache holds make PostgreSQL slow for everybody.
-	config.MaxUnits = min(config.MaxUnits, 64)
+	config.MaxUnits = min(config.MaxUnits, maxUnits)
 	p := &Pool{
 		config: config, db: db, marks: marks, outbox: outbox,
 		wake: make(chan struct{}, config.Connections), ending: make(chan struct{}),
@@ -242,6 +249,8 @@ func (p *Pool) take() []*unit {
 	case p.contended > 0:
 		p.contended--
 		n = min(n, few)
+	case p.careful.Load() > 0:
+		n = min(n, maxCareful)
 	}
 	for i, u := range p.queue[:n] {
 		if u.apart {

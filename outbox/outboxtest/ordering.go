@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/outbox"
 )
 
 var ordering = []check{
@@ -79,7 +80,11 @@ var ordering = []check{
 		}
 		b.write(true, "orders", messages...)
 		neighbours := b.shardOf("busy-000") // they do stand behind it
-		_, stop := b.relay(small, oneWorker)
+		owned := make(chan struct{}) // shards that it comes to own later wait without being starved
+		b.Broker.Refuse(func(string, *message.Message) error { <-owned; return nil })
+		r, stop := b.relay(small, oneWorker)
+		b.until("it has all shards", func() bool { return r.Stats().Shards == outbox.Shards })
+		close(owned)
 		b.settled()
 		stop()
 		ids := b.Broker.IDs()
