@@ -113,6 +113,7 @@ func TestServerRestarts(t *testing.T) {
 				log, err := os.ReadFile(server.record.Processes[0].LogFile())
 				require.NoError(t, err)
 				require.NotContains(t, string(log), "OneForOneStrategy", "the server lost its memory by itself, without a restart")
+				require.NotContains(t, string(log), "already closed", "the server confirmed what it no longer stored")
 			})
 		})
 	}

@@ -26,7 +26,8 @@ type server struct {
 
 // startServer starts a second one of the server of all tests: the same program, with
 // a folder and a port of its own. It keeps everything on disk, each message before it
-// answers.
+// answers, and until its process ends: a database that closes when the process is asked
+// to end does so while the server goes on confirming sends.
 func startServer(t *testing.T) *server {
 	t.Helper()
 	servers.Require(t, servers.SQS)
@@ -52,7 +53,7 @@ rest-sqs { enabled = true, bind-hostname = "127.0.0.1", bind-port = %[1]d, sqs-l
 rest-stats { enabled = false }
 queues-storage { enabled = true, path = %[2]q }
 messages-storage { enabled = true, uri = %[3]q }
-`, port, filepath.Join(folder, "queues.conf"), "jdbc:h2:"+filepath.Join(folder, "messages")+";WRITE_DELAY=0"), 0o644))
+`, port, filepath.Join(folder, "queues.conf"), "jdbc:h2:"+filepath.Join(folder, "messages")+";WRITE_DELAY=0;DB_CLOSE_ON_EXIT=FALSE"), 0o644))
 	own.Dir, own.Args = folder, slices.Clone(own.Args)
 	for i, arg := range own.Args {
 		if strings.HasPrefix(arg, "-Dconfig.file=") {
