@@ -80,7 +80,7 @@ var ordering = []check{
 		}
 		b.write(true, "orders", messages...)
 		neighbours := b.shardOf("busy-000") // they do stand behind it
-		owned := make(chan struct{}) // shards that it comes to own later wait without being starved
+		owned := make(chan struct{})        // shards that it comes to own later wait without being starved
 		b.Broker.Refuse(func(string, *message.Message) error { <-owned; return nil })
 		r, stop := b.relay(small, oneWorker)
 		b.until("it has all shards", func() bool { return r.Stats().Shards == outbox.Shards })
