@@ -27,10 +27,11 @@
 // A message says that it was acked only by closing a channel, so somebody has to
 // wait on it. A goroutine for every message costs as much as a third of the
 // Router; so one tracker waits on them all, oldest first: by the time it reaches
-// a message, that message is usually done. What would make the others wait for a
-// slow one gets a goroutine of its own instead: a message that others of its lane
-// wait for, and, when the oldest took longer than a moment, everything that is
-// unfinished then.
+// a message, that message is usually done. While the oldest is not, the tracker looks
+// at those behind it every few milliseconds. What would make others wait gets a
+// goroutine of its own instead: a message that others of its lane wait for, and one
+// that is slow, because those behind it have ended at two looks in a row. That handlers
+// take long makes nobody slow: they all do.
 //
 // [Watermark] is the companion for brokers that acknowledge "everything up to
 // here".

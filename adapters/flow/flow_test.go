@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -80,6 +81,37 @@ func TestSlowMessagesDelayOthersByAMomentOnly(t *testing.T) {
 			}
 			require.Equal(t, 20-len(slow), f.Room())
 		}
+		for _, msg := range slow {
+			msg.Ack()
+		}
+		require.NoError(t, f.Drain(t.Context()))
+	})
+}
+
+// That all handlers take long is no reason to watch each message apart; that one does
+// is, and the others do not wait for it.
+func TestOnlySlowMessagesGetGoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const window, each = 500, 10
+		f := flow.New(flow.Config{Window: window})
+		var msgs []*message.Message
+		for range window {
+			offer(t, f, "message", "")
+			msgs = append(msgs, read(t, f, "message"))
+		}
+		before := runtime.NumGoroutine()
+		slow := msgs[:3]
+		for rest := msgs[3:]; len(rest) > 0; rest = rest[min(each, len(rest)):] {
+			time.Sleep(20 * time.Millisecond) // virtual
+			for _, msg := range rest[:min(each, len(rest))] {
+				msg.Ack()
+			}
+			synctest.Wait()
+			require.Less(t, runtime.NumGoroutine()-before, 2*len(slow)+2)
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, window-len(slow), f.Room())
 		for _, msg := range slow {
 			msg.Ack()
 		}

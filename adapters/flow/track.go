@@ -6,91 +6,175 @@ import (
 )
 
 const (
-	// slow is how long the tracker waits for the oldest message before it gives
-	// everything unfinished a goroutine of its own.
-	slow = time.Millisecond
+	// soon is how long the tracker waits for the oldest message before it looks at
+	// those behind it; that doubles up to late while it finds nothing. What ended
+	// behind an unfinished message is noticed so much later.
+	soon = time.Millisecond
+	late = 8 * time.Millisecond
 	// batch is how many slots the tracker collects before it gives them back
 	// while there is more to do: every return may switch to a waiting Offer.
 	batch = 64
 )
 
-// tracker ends deliveries oldest first.
+// tracker ends deliveries oldest first. Where handlers take long, every message is
+// unfinished for long, which says nothing against the oldest. It is slow when those
+// behind it end and it does not; then it gets a goroutine of its own.
 type tracker struct {
 	*Flow
 	timer *time.Timer
+	// open is what was handed out and has not ended, oldest first. When the tracker
+	// last looked, others had ended behind the first overtaken of them.
+	open      []handed
+	overtaken int
+	room      []handed // open is at the end of it
 	// freed counts the slots to give back.
 	freed int
-	// impatient counts the messages that were handed out before the oldest of
-	// them turned out to be slow. They are looked at, and not waited for:
-	// waiting a moment for each would add up.
-	impatient int
 }
 
 func (f *Flow) track() {
-	t := tracker{Flow: f, timer: time.NewTimer(slow)}
+	t := tracker{Flow: f, timer: time.NewTimer(soon)}
 	defer t.timer.Stop()
-	for {
-		h, open := t.next()
-		if !open {
-			return
-		}
-		if h.taken() {
-			continue
-		}
-		acked := t.wait(h)
-		switch {
-		case !h.tracked():
-		case !acked:
-			f.goroutines.Go(func() { f.watch(h.handout) })
-		case h.lane == "":
-			h.delivery.Acked()
-			if t.freed++; t.freed == batch {
-				t.flush()
+	for pause := soon; t.collect(); {
+		oldest := t.open[0]
+		if !oldest.taken() {
+			switch t.wait(oldest, pause) {
+			case unfinished:
+				if t.look(pause == late) {
+					pause = soon
+				} else {
+					pause = min(2*pause, late)
+				}
+				continue
+			case acked:
+				t.end(oldest)
+			case special:
+				t.setApart(oldest)
 			}
-		default:
-			h.delivery.Acked()
-			f.goOn(f.leave(h.handout))
 		}
+		t.open[0] = handed{}
+		t.open = t.open[1:]
+		t.overtaken = max(t.overtaken-1, 0)
+		pause = soon
 	}
 }
 
-func (t *tracker) next() (h handed, open bool) {
-	select {
-	case h, open = <-t.handed:
-	default:
-		t.flush()
-		h, open = <-t.handed
-	}
-	return h, open
-}
-
-// wait reports true when the message is acked, and false when it is not to be
-// waited for: it was nacked, is slow, or the flow's deadline has passed.
-func (t *tracker) wait(h handed) bool {
-	if isClosed(h.first.Acked()) {
+// collect waits until there is something to track, and reports false when there will
+// be nothing any more.
+func (t *tracker) collect() bool {
+	if len(t.open) > 0 || t.receive() {
 		return true
 	}
-	if t.impatient > 0 {
-		t.impatient--
-		return false
+	t.flush()
+	h, open := <-t.handed
+	if open {
+		t.add(h)
+		t.receive()
+	}
+	return open
+}
+
+// receive takes over what was handed out by now, and reports whether that was
+// anything.
+func (t *tracker) receive() (any bool) {
+	for {
+		select {
+		case h, open := <-t.handed:
+			if !open {
+				return any
+			}
+			t.add(h)
+			any = true
+		default:
+			return any
+		}
+	}
+}
+
+func (t *tracker) add(h handed) {
+	if len(t.open) == cap(t.open) {
+		t.open = append(t.room[:0], t.open...)
+	}
+	if t.open = append(t.open, h); cap(t.open) > cap(t.room) {
+		t.room = t.open
+	}
+}
+
+// What became of a message.
+type outcome int
+
+const (
+	unfinished outcome = iota
+	acked
+	special // not for the tracker: nacked, or the flow's deadline has passed
+)
+
+// wait waits for a message, for a while.
+func (t *tracker) wait(h handed, pause time.Duration) outcome {
+	if isClosed(h.first.Acked()) {
+		return acked
 	}
 	t.flush()
 	// On a busy machine the handler gets its turn here, and often those of the
 	// next messages too. That is far cheaper than to be woken for each.
 	runtime.Gosched()
 	if isClosed(h.first.Acked()) {
-		return true
+		return acked
 	}
-	t.timer.Reset(slow)
+	t.timer.Reset(pause)
 	select {
 	case <-h.first.Acked():
-		return true
+		return acked
 	case <-h.first.Nacked():
-	case <-t.timer.C:
-		t.impatient = len(t.handed)
 	case <-t.deadline:
+	case <-t.timer.C:
+		return unfinished
 	}
-	return false
+	return special
+}
+
+// look looks at every message that is open, and reports whether any has ended. What
+// was overtaken at the last look too is slow, and so is the oldest when nothing has
+// ended for long: it may be the only one.
+func (t *tracker) look(long bool) (any bool) {
+	t.receive()
+	left, overtaken := t.open[:0], 0
+	for i, h := range t.open {
+		switch {
+		case h.taken():
+		case isClosed(h.first.Acked()):
+			t.end(h)
+			any, overtaken = true, len(left)
+		case i < t.overtaken, i == 0 && long, isClosed(h.first.Nacked()):
+			t.setApart(h)
+		default:
+			left = append(left, h)
+		}
+	}
+	clear(t.open[len(left):])
+	t.open, t.overtaken = left, overtaken
+	return any
+}
+
+// end ends a message that is acked, unless a watcher has it.
+func (t *tracker) end(h handed) {
+	switch {
+	case !h.tracked():
+	case h.lane == "":
+		h.delivery.Acked()
+		if t.freed++; t.freed == batch {
+			t.flush()
+		}
+	default:
+		h.delivery.Acked()
+		t.goOn(t.leave(h.handout))
+	}
+}
+
+// setApart gives a message a goroutine, unless it has one.
+func (t *tracker) setApart(h handed) {
+	if h.tracked() {
+		t.goroutines.Go(func() { t.watch(h.handout) })
+	}
 }
 
 // flush gives the collected slots back; always before the tracker blocks.
