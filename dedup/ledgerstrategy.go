@@ -99,6 +99,12 @@ func (c *ledgerClaim) Commit(ctx context.Context, outputs []Output) error {
 	if c.context.lost.Load() {
 		return ErrLeaseLost
 	}
+	// The handler's context may have ended with the handler (Watermill's Timeout leaves
+	// it so), and to wait on it would make the lease's a real one, for every event.
+	// What counts is the delivery's.
+	if c.context.Context != nil {
+		ctx = c.context.Context
+	}
 	if len(outputs) > 0 {
 		if err := c.confirm(ctx); err != nil {
 			return err
