@@ -150,7 +150,7 @@ func (m *Middleware) handleBatch(delivered context.Context, claim Claim, events 
 	if err := failpoint.Hit(failpoint.AfterHandle); err != nil {
 		return err
 	}
-	if err := claim.Commit(fresh[0].Context(), m.stamp(nil, first, outputs)); err != nil {
+	if err := claim.Commit(ctx, m.stamp(nil, first, outputs)); err != nil {
 		return err
 	}
 	committed = true

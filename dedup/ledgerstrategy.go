@@ -99,9 +99,8 @@ func (c *ledgerClaim) Commit(ctx context.Context, outputs []Output) error {
 	if c.context.lost.Load() {
 		return ErrLeaseLost
 	}
-	// The handler's context may have ended with the handler (Watermill's Timeout leaves
-	// it so), and to wait on it would make the lease's a real one, for every event.
-	// What counts is the delivery's.
+	// To wait on the lease's context would make it a real one, for every event. What
+	// counts from here on is whether the delivery is over.
 	if c.context.Context != nil {
 		ctx = c.context.Context
 	}

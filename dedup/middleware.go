@@ -73,7 +73,8 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		}
 
 		// 3. Handle. Killed here: no mark, no outputs; the broker delivers again.
-		msg.SetContext(d.handling(claim.Context(delivered)))
+		handling := d.handling(claim.Context(delivered))
+		msg.SetContext(handling)
 		outputs, err := handle(msg)
 		if err != nil {
 			return nil, m.observe(event, Failed, err)
@@ -83,8 +84,9 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		}
 
 		// 4. Commit. Killed inside: the strategy's atomic step decides. Killed
-		// after: the broker delivers again, and step 2 answers Duplicate.
-		err = claim.Commit(msg.Context(), m.stamp(d.outputs[:0], event, outputs))
+		// after: the broker delivers again, and step 2 answers Duplicate. (The message's
+		// context may have ended with the handler: Watermill's Timeout leaves it so.)
+		err = claim.Commit(handling, m.stamp(d.outputs[:0], event, outputs))
 		switch {
 		case err == nil:
 			committed = true
