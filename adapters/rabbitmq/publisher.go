@@ -38,7 +38,7 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	postings := make([]posting, len(messages))
 	now := time.Now()
 	for i, msg := range messages {
-		if postings[i], err = p.broker.encode(topic, msg, now); err != nil {
+		if err = p.broker.encode(&postings[i], topic, msg, now); err != nil {
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func (b *Broker) publish(exchange string, postings []posting) error {
 		}
 		c := s.send(exchange, postings, deadline)
 		switch {
-		case errors.Is(c.err, ErrUnroutable) && c.unrouted == len(postings) && isLetter(postings[0]):
+		case errors.Is(c.err, ErrUnroutable) && c.unrouted == len(postings) && isLetter(&postings[0]):
 			if err := b.keep(exchange, deadline); err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (b *Broker) until(deadline time.Time) (context.Context, context.CancelFunc)
 
 // isLetter: a dead letter always finds a queue, whatever its topic is called. An
 // event that cannot be processed must not be stuck because nobody reads letters.
-func isLetter(p posting) bool {
+func isLetter(p *posting) bool {
 	reason, _ := p.Headers[dedup.MetaDeadReason].(string)
 	return reason != ""
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // socket gathers what is written while an earlier write is under way, and sends it
@@ -17,6 +19,8 @@ import (
 type socket struct {
 	net.Conn
 	reader *bufio.Reader
+
+	deadline atomic.Int64 // of reads, in unix nanoseconds
 
 	mu      sync.Mutex
 	changed sync.Cond // pending, err
@@ -37,6 +41,26 @@ func newSocket(conn net.Conn) *socket {
 
 // Read implements net.Conn. The library reads in one goroutine.
 func (s *socket) Read(data []byte) (int, error) { return s.reader.Read(data) }
+
+// SetReadDeadline implements net.Conn. With nearly every frame the library moves the
+// deadline, which is seconds away; one that would move by less than step stays.
+func (s *socket) SetReadDeadline(deadline time.Time) error {
+	const step = int64(100 * time.Millisecond)
+	next, last := deadline.UnixNano(), s.deadline.Load()
+	if deadline.IsZero() {
+		next = 0
+	} else if next >= last && next-last < step {
+		return nil
+	}
+	s.deadline.Store(next)
+	return s.Conn.SetReadDeadline(deadline)
+}
+
+// SetDeadline implements net.Conn.
+func (s *socket) SetDeadline(deadline time.Time) error {
+	s.deadline.Store(0) // the next one for reads counts
+	return s.Conn.SetDeadline(deadline)
+}
 
 // Write implements net.Conn. It waits only while too much is pending.
 func (s *socket) Write(data []byte) (int, error) {

@@ -67,3 +67,39 @@ func TestSocketHoldsWritersUp(t *testing.T) {
 	_, err := s.Write([]byte("late"))
 	require.ErrorIs(t, err, net.ErrClosed)
 }
+
+// deadlines remembers which deadlines were set.
+type deadlines struct {
+	net.Conn
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(deadline time.Time) error {
+	d.set = append(d.set, deadline)
+	return nil
+}
+
+func (d *deadlines) SetDeadline(deadline time.Time) error { return d.SetReadDeadline(deadline) }
+
+// A deadline that moves by little stays; what it must never do is to be missing.
+func TestSocketMovesDeadlines(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	conn := &deadlines{Conn: near}
+	s := newSocket(conn)
+	at := func(ms int) time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(ms) * time.Millisecond) }
+	for _, deadline := range []time.Time{at(0), at(1), at(99), at(100), at(150), at(1000)} {
+		require.NoError(t, s.SetReadDeadline(deadline))
+	}
+	require.Equal(t, []time.Time{at(0), at(100), at(1000)}, conn.set)
+	for _, set := range []func(time.Time) error{s.SetDeadline, s.SetReadDeadline} {
+		conn.set = nil
+		require.NoError(t, set(time.Time{}))
+		require.NoError(t, s.SetReadDeadline(at(1001)))
+		require.Equal(t, []time.Time{{}, at(1001)}, conn.set)
+	}
+	conn.set = nil
+	require.NoError(t, s.SetReadDeadline(at(500)))
+	require.Equal(t, []time.Time{at(500)}, conn.set)
+	require.NoError(t, s.Close())
+}

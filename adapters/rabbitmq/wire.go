@@ -16,43 +16,72 @@ import (
 	"github.com/hapax-go/hapax/dedup"
 )
 
-// wire is the official adapter's format: metadata and UUID as string headers,
-// the payload as body, persistent. It is only used to write. To read, it refuses what
-// comes again from a quorum queue, because of a header that is a number.
-var wire wmamqp.DefaultMarshaler
-
 // maxHeaders bounds the metadata. All headers travel in one frame, of 128 KiB as
 // both sides negotiate it.
 const maxHeaders = 120 << 10
 
-// encode checks a message and turns it into a publishing.
-func (b *Broker) encode(topic string, msg *message.Message, now time.Time) (posting, error) {
+// encode checks a message and makes a publishing of it, in the official adapter's
+// format: metadata and UUID as string headers, the payload as body, persistent.
+//
+// It is filled in where it lies, and the official marshaler is not called, because a
+// publishing is some hundred bytes: handed on by value it makes the stack of the
+// handler's goroutine, which is new for each message, grow once more.
+func (b *Broker) encode(p *posting, topic string, msg *message.Message, now time.Time) error {
+	if err := b.checkSize(topic, msg); err != nil {
+		return err
+	}
+	headers := make(amqp.Table, len(msg.Metadata)+2)
+	for name, value := range msg.Metadata {
+		headers[name] = value
+	}
+	if msg.Metadata[dedup.MetaPublishedAt] == "" {
+		headers[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
+	}
+	delete(headers, dedup.MetaBrokerID) // it is the property
+	headers[wmamqp.DefaultMessageUUIDHeaderKey] = msg.UUID
+	p.Headers, p.Body, p.DeliveryMode = headers, msg.Payload, amqp.Persistent
+	p.MessageId = messageID(msg)
+	p.key = routingKey(msg, p.MessageId)
+	return nil
+}
+
+// checkSize refuses what neither the frames nor the server would take.
+func (b *Broker) checkSize(topic string, msg *message.Message) error {
 	if len(msg.Payload) > b.config.MaxPayload {
-		return posting{}, fmt.Errorf("%w: the payload of message %s to %q has %d bytes, the limit is %d: send a reference to the data, or raise the limit here and in the server (max_message_size)",
-			dedup.ErrBadOutput, msg.UUID, topic, len(msg.Payload), b.config.MaxPayload)
+		return b.errLargePayload(topic, msg)
 	}
 	size := len(msg.UUID)
 	for name, value := range msg.Metadata {
 		if len(name) > maxName {
-			return posting{}, fmt.Errorf("%w: message %s to %q has a metadata name of %d bytes, AMQP allows %d: shorten %.40q…",
-				dedup.ErrBadOutput, msg.UUID, topic, len(name), maxName, name)
+			return errLongName(topic, msg, name)
 		}
 		size += len(name) + len(value) + 6
 	}
 	if size > maxHeaders {
-		return posting{}, fmt.Errorf("%w: the metadata of message %s to %q has %d bytes, AMQP headers have room for %d: move data to the payload",
-			dedup.ErrBadOutput, msg.UUID, topic, size, maxHeaders)
+		return errLargeHeaders(topic, msg, size)
 	}
-	publishing, err := wire.Marshal(msg)
-	if err != nil {
-		return posting{}, fmt.Errorf("%w: encode message %s to %q: %w", dedup.ErrBadOutput, msg.UUID, topic, err)
-	}
-	if msg.Metadata.Get(dedup.MetaPublishedAt) == "" {
-		publishing.Headers[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
-	}
-	delete(publishing.Headers, dedup.MetaBrokerID) // it is the property
-	publishing.MessageId = messageID(msg)
-	return posting{routingKey(msg, publishing.MessageId), publishing}, nil
+	return nil
+}
+
+// What is wrong with a message is told apart from the looking for it, whose stack
+// frame it would enlarge.
+
+//go:noinline
+func (b *Broker) errLargePayload(topic string, msg *message.Message) error {
+	return fmt.Errorf("%w: the payload of message %s to %q has %d bytes, the limit is %d: send a reference to the data, or raise the limit here and in the server (max_message_size)",
+		dedup.ErrBadOutput, msg.UUID, topic, len(msg.Payload), b.config.MaxPayload)
+}
+
+//go:noinline
+func errLongName(topic string, msg *message.Message, name string) error {
+	return fmt.Errorf("%w: message %s to %q has a metadata name of %d bytes, AMQP allows %d: shorten %.40q…",
+		dedup.ErrBadOutput, msg.UUID, topic, len(name), maxName, name)
+}
+
+//go:noinline
+func errLargeHeaders(topic string, msg *message.Message, size int) error {
+	return fmt.Errorf("%w: the metadata of message %s to %q has %d bytes, AMQP headers have room for %d: move data to the payload",
+		dedup.ErrBadOutput, msg.UUID, topic, size, maxHeaders)
 }
 
 // messageID is the message-id property: the event ID, so that consumers that know
