@@ -75,17 +75,17 @@ func (t *tracker) collect() bool {
 
 // receive takes over what was handed out by now, and reports whether that was
 // anything.
-func (t *tracker) receive() (any bool) {
+func (t *tracker) receive() (found bool) {
 	for {
 		select {
 		case h, open := <-t.handed:
 			if !open {
-				return any
+				return found
 			}
 			t.add(h)
-			any = true
+			found = true
 		default:
-			return any
+			return found
 		}
 	}
 }
@@ -135,7 +135,7 @@ func (t *tracker) wait(h handed, pause time.Duration) outcome {
 // look looks at every message that is open, and reports whether any has ended. What
 // was overtaken at the last look too is slow, and so is the oldest when nothing has
 // ended for long: it may be the only one.
-func (t *tracker) look(long bool) (any bool) {
+func (t *tracker) look(long bool) (found bool) {
 	t.receive()
 	left, overtaken := t.open[:0], 0
 	for i, h := range t.open {
@@ -143,7 +143,7 @@ func (t *tracker) look(long bool) (any bool) {
 		case h.taken():
 		case isClosed(h.first.Acked()):
 			t.end(h)
-			any, overtaken = true, len(left)
+			found, overtaken = true, len(left)
 		case i < t.overtaken, i == 0 && long, isClosed(h.first.Nacked()):
 			t.setApart(h)
 		default:
@@ -152,7 +152,7 @@ func (t *tracker) look(long bool) (any bool) {
 	}
 	clear(t.open[len(left):])
 	t.open, t.overtaken = left, overtaken
-	return any
+	return found
 }
 
 // end ends a message that is acked, unless a watcher has it.
