@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,6 +227,29 @@ func TestRefusedEntry(t *testing.T) {
 	require.ErrorContains(t, err, "1 of 10 messages were not sent")
 	require.ErrorContains(t, err, "no such characters")
 	collect(t, broker, topic, 9)
+}
+
+// What is not sent keeps back what is behind it of its key: the caller sends it again, and
+// it would come after them.
+func TestUnsentKeepsItsKeyBack(t *testing.T) {
+	t.Parallel()
+	config, faults := local(t), newMiddleware(t)
+	config.FIFO, config.HTTPClient = true, faults
+	var refused atomic.Bool
+	faults.fail = func(_ string, entry map[string]any) *failure {
+		if entry["MessageBody"] == "event-3" && refused.CompareAndSwap(false, true) {
+			return &failure{Code: "InvalidMessageContents", Message: "not yet", SenderFault: true}
+		}
+		return nil
+	}
+	broker, topic := open(t, config), newTopic()
+	sent := events(12)
+	err := broker.Publisher().Publish(topic, sent...)
+	require.ErrorContains(t, err, "not yet")
+	require.ErrorContains(t, err, "3 of 12 messages were not sent")
+	require.NoError(t, broker.Publisher().Publish(topic, sent...))
+	byKey := collect(t, broker, topic, len(sent))
+	require.Equal(t, []string{"event-0", "event-3", "event-6", "event-9"}, byKey["key-0"])
 }
 
 // raw is the SDK by itself.

@@ -24,7 +24,8 @@ type publisher struct {
 // IDs, which a FIFO queue drops for five minutes and consumers see through.
 //
 // To a FIFO queue, messages of one key are sent one after the other: the entries of
-// one batch can fail singly, and a later message must not overtake an earlier one.
+// one batch can fail singly, and a later message must not overtake an earlier one. When
+// one is not sent, those of its key behind it are not either.
 func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	b := p.broker
 	if p.closed.Load() || !b.begin() {
@@ -52,6 +53,7 @@ func (b *Broker) publish(topic string, messages []*message.Message) error {
 		return fmt.Errorf("publish to %q: %w", topic, err)
 	}
 	sendings := make([]*sending, len(messages))
+	last := map[string]*sending{} // of each group
 	var sent sync.WaitGroup
 	for i, msg := range messages {
 		m, err := q.encode(msg)
@@ -59,6 +61,10 @@ func (b *Broker) publish(topic string, messages []*message.Message) error {
 			return err
 		}
 		sendings[i] = &sending{encoded: m, done: sent.Done}
+		if q.fifo {
+			sendings[i].after = last[m.group]
+			last[m.group] = sendings[i]
+		}
 	}
 	sent.Add(len(sendings))
 	q.sends.add(sendings...)

@@ -13,8 +13,10 @@ import (
 // sending is a message on its way to SQS.
 type sending struct {
 	encoded
-	err  error // set before done
-	done func()
+	// after is the message before it of its group, of the same call; nil: none.
+	after *sending
+	err   error // set before done
+	done  func()
 }
 
 func (s *sending) end(err error) {
@@ -25,6 +27,9 @@ func (s *sending) end(err error) {
 // send sends a batch. What failed for a passing reason is sent again, after a pause
 // that grows; the rest ends. It returns when all have ended.
 func (q *queue) send(batch []*sending) {
+	if batch = inOrder(batch); len(batch) == 0 {
+		return
+	}
 	b := q.broker
 	for deadline, wait := time.Now().Add(b.config.Retry), time.Duration(0); ; {
 		failed, err := q.sendOnce(batch)
@@ -41,6 +46,19 @@ func (q *queue) send(batch []*sending) {
 		b.config.Logger.Debug("send messages: trying again", "queue", q.name, "messages", len(failed), "error", err)
 		batch = failed
 	}
+}
+
+// inOrder ends what is behind a message of its group that was not sent, and returns the
+// rest: the caller will send that message again, and it must not come after them.
+func inOrder(batch []*sending) (sendable []*sending) {
+	for _, s := range batch {
+		if s.after != nil && s.after.err != nil {
+			s.end(s.after.err)
+			continue
+		}
+		sendable = append(sendable, s)
+	}
+	return sendable
 }
 
 // sendOnce returns the messages worth another try, with the reason for the last of them.
