@@ -50,7 +50,7 @@ func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*u
 	}
 	if err != nil {
 		for _, u := range with {
-			u.done(fmt.Errorf("publish outputs: %w", err))
+			u.finish(fmt.Errorf("publish outputs: %w", err))
 		}
 		return rest
 	}
@@ -66,7 +66,7 @@ func (m *membership) leased(units []*unit) (mine []*unit) {
 		if len(u.marks) == 0 {
 			continue
 		}
-		q := &query{set: u.set, verdicts: make(chan error, 1)}
+		q := &query{set: u.set, outcome: make(chan error, 1)}
 		for j := range u.marks {
 			if u.marks[j].token == 0 {
 				u.marks[j].token = u.marks[j].spare
@@ -78,7 +78,7 @@ func (m *membership) leased(units []*unit) (mine []*unit) {
 	m.answer(queries)
 	for _, u := range units {
 		if err := asked[u].refusal(); err != nil {
-			u.done(err)
+			u.finish(err)
 			continue
 		}
 		mine = append(mine, u)
@@ -91,7 +91,7 @@ func (q *query) refusal() error {
 	if q == nil {
 		return nil
 	}
-	if err := <-q.verdicts; err != nil {
+	if err := <-q.outcome; err != nil {
 		return err
 	}
 	for _, look := range q.lookups {

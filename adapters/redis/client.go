@@ -31,6 +31,7 @@ func newClient(c Config) redis.UniversalClient {
 			Addrs: c.Addresses, Username: c.Username, Password: c.Password, TLSConfig: c.TLS, Protocol: 2,
 			MaxRetries: -1, MaxRedirects: 8, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
 			PoolSize: poolSize, MaxIdleConns: idleConnections, ContextTimeoutEnabled: true, DisableIdentity: true,
+			ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
 		})
 	case Sentinel:
 		return redis.NewFailoverClient(&redis.FailoverOptions{
@@ -38,12 +39,14 @@ func newClient(c Config) redis.UniversalClient {
 			Username: c.Username, Password: c.Password, DB: c.DB, TLSConfig: c.TLS,
 			Protocol: 2, MaxRetries: -1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
 			PoolSize: poolSize, MaxIdleConns: idleConnections, ContextTimeoutEnabled: true, DisableIdentity: true,
+			ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
 		})
 	default:
 		return redis.NewClient(&redis.Options{
 			Addr: c.Addresses[0], Username: c.Username, Password: c.Password, DB: c.DB, TLSConfig: c.TLS,
 			Protocol: 2, MaxRetries: -1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
 			PoolSize: poolSize, MaxIdleConns: idleConnections, ContextTimeoutEnabled: true, DisableIdentity: true,
+			ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
 		})
 	}
 }
@@ -53,6 +56,9 @@ const (
 	// while it waits for messages, so it must not be reached.
 	poolSize        = 10_000
 	idleConnections = 16
+	// bufferSize is that of a connection's buffers, one each way: a batch is some
+	// hundred KB, and every filling of a buffer is a call of the system.
+	bufferSize = 64 << 10
 )
 
 // explain adds to a connection error what the user can do about it.

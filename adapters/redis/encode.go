@@ -20,7 +20,7 @@ var wire redisstream.DefaultMarshallerUnmarshaller
 type encoded struct {
 	topic          string
 	uuid           string
-	metadata, body []byte
+	metadata, body blob
 }
 
 // encode checks a message and turns it into an entry.
@@ -38,7 +38,7 @@ func (b *Broker) encode(topic string, msg *message.Message, now time.Time) (enco
 	if msg.Metadata.Get(redisstream.UUIDHeaderKey) != "" {
 		return encoded{}, fmt.Errorf("%w: message %s to %q has metadata %q: the name is the format's own, choose another", dedup.ErrBadOutput, msg.UUID, topic, redisstream.UUIDHeaderKey)
 	}
-	return encoded{topic: topic, uuid: msg.UUID, metadata: packMetadata(msg.Metadata, now), body: msg.Payload}, nil
+	return encoded{topic: topic, uuid: msg.UUID, metadata: packMetadata(msg.Metadata, now), body: blob(msg.Payload)}, nil
 }
 
 // packMetadata is the official marshaler's MessagePack map, without its reflection:
@@ -65,26 +65,6 @@ func packMetadata(metadata message.Metadata, now time.Time) []byte {
 	return packed
 }
 
-// unpackMetadata reads a map of strings; ok is false when it is anything else.
-func unpackMetadata(packed string) (_ message.Metadata, ok bool) {
-	pairs, rest, err := msgp.ReadMapHeaderBytes([]byte(packed))
-	if err != nil || uint64(pairs) > uint64(len(packed)) {
-		return nil, false
-	}
-	metadata := make(message.Metadata, pairs+4) // middlewares add some
-	for range pairs {
-		var name, value string
-		if name, rest, err = msgp.ReadStringBytes(rest); err != nil {
-			return nil, false
-		}
-		if value, rest, err = msgp.ReadStringBytes(rest); err != nil {
-			return nil, false
-		}
-		metadata[name] = value
-	}
-	return metadata, true
-}
-
 // decode turns an entry into a message. Entries of other programs are messages too:
 // what they lack, a UUID or a payload, the identity and the codec find missing, and
 // dead-letter them with the reason. Fields that are not the format's become metadata.
@@ -92,9 +72,7 @@ func decode(fields map[string]any) *message.Message {
 	if uuid, ours := fields[redisstream.UUIDHeaderKey].(string); ours {
 		packed, _ := fields["metadata"].(string)
 		payload, _ := fields["payload"].(string)
-		if metadata, plain := unpackMetadata(packed); plain {
-			msg := message.NewMessage(uuid, []byte(payload))
-			msg.Metadata = metadata
+		if msg := message.NewMessage(uuid, []byte(payload)); unpackMetadata(packed, msg.Metadata) {
 			return msg
 		}
 		if msg, err := wire.Unmarshal(fields); err == nil {

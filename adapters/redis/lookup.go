@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -13,9 +14,10 @@ import (
 
 // query is one Strategy.Claim that waits for its verdicts.
 type query struct {
-	set      marks.Set
-	lookups  []lookup
-	verdicts chan error
+	set     marks.Set
+	lookups []lookup
+	// outcome has room for one: nil when the verdicts are there.
+	outcome chan error
 }
 
 type lookup struct {
@@ -26,17 +28,20 @@ type lookup struct {
 
 const lookupBatch = 256
 
-// ask brings a query into the next call of the claim script, and waits. A caller
-// that leaves is not written to: the verdicts are copied to the events here.
-func (m *membership) ask(ctx context.Context, q *query) error {
+// ask brings a query into the next call of the claim script, and waits for as long
+// as the call may take, or until the member is none any more. It does not wait for the
+// message's own context: asking each for its end would register it with the member's,
+// which costs more than the answer. A caller that leaves is not written to: the
+// verdicts are copied to the events here.
+func (m *membership) ask(q *query) error {
 	m.queries.add(q)
 	select {
-	case err := <-q.verdicts:
+	case err := <-q.outcome:
 		if err != nil {
 			return err
 		}
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case <-m.ctx.Done():
+		return context.Cause(m.ctx)
 	}
 	for i := range q.lookups {
 		q.lookups[i].event.Verdict = q.lookups[i].verdict
@@ -49,17 +54,20 @@ func (m *membership) ask(ctx context.Context, q *query) error {
 func (m *membership) answer(queries []*query) {
 	for len(queries) > 0 {
 		set := queries[0].set
-		var same, rest []*query
-		for _, q := range queries {
-			if q.set == set {
-				same = append(same, q)
-			} else {
-				rest = append(rest, q)
+		same, rest := queries, []*query(nil)
+		if slices.ContainsFunc(queries, func(q *query) bool { return q.set != set }) {
+			same = nil
+			for _, q := range queries {
+				if q.set == set {
+					same = append(same, q)
+				} else {
+					rest = append(rest, q)
+				}
 			}
 		}
 		err := m.lookup(set, same)
 		for _, q := range same {
-			q.verdicts <- err
+			q.outcome <- err
 		}
 		queries = rest
 	}
@@ -72,12 +80,10 @@ func (m *membership) lookup(set marks.Set, queries []*query) error {
 	// A lease outlives its consumer's by a window: until then a claim that nobody
 	// contests may still commit.
 	args := append(make([]any, 0, 4+len(queries)), m.name, set.SliceLength(), 0, (set.Window + c.broker.config.Lease).Milliseconds())
-	count, packed := 0, make([]byte, 0, 26*len(queries))
+	count := 0
 	for _, q := range queries {
 		for i := range q.lookups {
-			start := len(packed)
-			packed = q.lookups[i].pack(packed)
-			args = append(args, packed[start:])
+			args = append(args, &q.lookups[i].mark)
 			count++
 		}
 	}

@@ -129,7 +129,7 @@ func (b *Broker) Remember(ctx context.Context, topic string, options adapters.St
 	set := b.marks(topic, options.Window)
 	args := []any{"", set.SliceLength(), 0, 0}
 	for _, entry := range entries {
-		args = append(args, (&mark{id: entry.ID, tag: marks.NewTag(entry.Digest)}).pack(nil))
+		args = append(args, &mark{id: entry.ID, tag: marks.NewTag(entry.Digest)})
 	}
 	keys := []string{b.keys(topic, options.Group).members, set.Key, b.leasesPrefix(topic)}
 	verdicts, err := claimScript.Run(ctx, b.client, keys, args...).Int64Slice()

@@ -92,9 +92,10 @@ func (b *Broker) append(ctx context.Context, entries []encoded) error {
 
 func add(ctx context.Context, pipe redis.Pipeliner, entries []encoded) []*redis.StringCmd {
 	results := make([]*redis.StringCmd, len(entries))
-	for i, e := range entries {
+	for i := range entries {
+		e := &entries[i]
 		results[i] = pipe.XAdd(ctx, &redis.XAddArgs{Stream: e.topic, Values: []any{
-			redisstream.UUIDHeaderKey, e.uuid, "metadata", e.metadata, "payload", e.body,
+			redisstream.UUIDHeaderKey, &e.uuid, "metadata", &e.metadata, "payload", &e.body,
 		}})
 	}
 	return results

@@ -52,12 +52,17 @@ func foreign(step string, event *dedup.Event) error {
 }
 
 // Claim implements dedup.Strategy. Killed during an optimistic one: it only reads.
-func (s *strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Claim, error) {
+func (s *strategy) Claim(_ context.Context, events []*dedup.Event) (dedup.Claim, error) {
 	first := deliveryFrom(events[0].Message.Context())
 	if first == nil {
 		return nil, foreign("claim", events[0])
 	}
-	q := &query{set: s.set(first.topic()), verdicts: make(chan error, 1)}
+	c := &claim{strategy: s, member: first.member}
+	set, outcome := s.set(first.topic()), make(chan error, 1)
+	c.query = query{set: set, lookups: c.room.lookups[:0], outcome: outcome}
+	// Whoever commits has had the answer, so the channel is empty then.
+	c.unit = unit{set: set, marks: c.room.marks[:0], outputs: c.room.outputs[:0], entries: c.room.entries[:0], outcome: outcome}
+	c.deliveries = c.room.deliveries[:0]
 	for _, event := range events {
 		d := deliveryFrom(event.Message.Context())
 		if d == nil || d.member != first.member {
@@ -70,15 +75,14 @@ func (s *strategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Clai
 			event.Token = d.token
 			look.token = event.Token
 		}
-		q.lookups = append(q.lookups, look)
+		c.query.lookups = append(c.query.lookups, look)
 	}
-	if err := first.member.ask(ctx, q); err != nil {
+	if err := first.member.ask(&c.query); err != nil {
 		first.fence(err)
 		return nil, err
 	}
-	c := &claim{strategy: s, member: first.member, unit: unit{set: q.set}}
-	for _, look := range q.lookups {
-		if look.event.Verdict == dedup.Fresh {
+	for i := range c.query.lookups {
+		if look := &c.query.lookups[i]; look.event.Verdict == dedup.Fresh {
 			c.deliveries = append(c.deliveries, deliveryFrom(look.event.Message.Context()))
 			c.unit.marks = append(c.unit.marks, look.mark)
 		}
@@ -113,7 +117,17 @@ type claim struct {
 	strategy   *strategy
 	member     *membership
 	deliveries []*delivery
+	query      query
 	unit       unit
+	attempt    unit // at committing unit
+	// room is what a claim of one event with one output needs, in one allocation.
+	room struct {
+		lookups    [1]lookup
+		deliveries [1]*delivery
+		marks      [1]mark
+		outputs    [1]encoded
+		entries    [1]entry
+	}
 }
 
 // Context implements dedup.Claim: the delivery's own context ends when the
@@ -162,8 +176,8 @@ func (c *claim) Commit(_ context.Context, outputs []dedup.Output) error {
 func (c *claim) decide() error {
 	deadline := time.Now().Add(c.strategy.broker.config.Timeout)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		attempt := c.unit
-		err := c.member.consumer.await(&attempt, c.member)
+		c.attempt = c.unit
+		err := c.member.consumer.await(&c.attempt, c.member)
 		if !errors.Is(err, dedup.ErrInFlight) || len(c.deliveries) > 1 || time.Now().Add(pause).After(deadline) {
 			return err
 		}
