@@ -16,7 +16,7 @@ local call, sub, byte = redis.call, string.sub, string.byte
 local consumer, group, input = ARGV[1], ARGV[2], KEYS[2]
 local delete = ARGV[5] == '1'
 local shapes, streams, laned = ARGV[6], ARGV[7], ARGV[8]
-local results = {}
+local results, published = {}, {} -- published: the IDs of the present unit's outputs
 
 -- The fence (I5). Whoever takes over entries of a member removes the member first,
 -- for good: a consumer that comes back joins under another name.
@@ -61,7 +61,7 @@ local function commit(firstMark, lastMark, from, to, first, last)
   end
   local result = refused(firstMark, lastMark)
   if result then return result end
-  local marked, published = firstMark - 1, {}
+  local marked, outputs = firstMark - 1, 0
   result = 0
   for i = firstMark, lastMark do
     local tag = sub(ARGV[i], 17, 18)
@@ -80,13 +80,14 @@ local function commit(firstMark, lastMark, from, to, first, last)
     if type(id) == 'table' then -- such as a key of another type
       result = key .. ': ' .. id.err
     else
-      published[#published + 1] = id
+      outputs = outputs + 1
+      published[outputs] = id
     end
   end
   if result == 0 and last >= first and call('XACK', input, group, unpack(ARGV, first, last)) == 0 then result = 3 end
   if result ~= 0 then -- nobody has seen any of it
     for i = firstMark, marked do take(i) end
-    for i, id in ipairs(published) do call('XDEL', KEYS[byte(streams, from + i - 1)], id) end
+    for i = 1, outputs do call('XDEL', KEYS[byte(streams, from + i - 1)], published[i]) end
     return result
   end
   for i = firstMark, lastMark do

@@ -2,6 +2,8 @@
 -- layout; this file is the head of every script that marks. One script runs at a
 -- time, so a look and the write after it are one step.
 
+local call, byte, sub, search, char = redis.call, string.byte, string.sub, string.find, string.char
+local format = string.format -- a number is turned into text faster by it than by ..
 local prefix, now, slice -- of the set; server time in ms; its slice of time, 1 to 255
 local size, blank -- of a record: ID without its first byte (15), slice (1), tag (2), owner
 local level, split, cursor, passed, count, seen -- the directory: see doc.go
@@ -10,11 +12,11 @@ local dirty -- the directory was changed
 
 -- The bucket of an ID by linear hashing: those below split are split already.
 local function bucketOf(id)
-  local a, b, c, d = string.byte(id, 1, 4)
+  local a, b, c, d = byte(id, 1, 4)
   local hash = a + b * 256 + c * 65536 + d * 16777216
   local number = hash % level
   if number < split then number = hash % (level * 2) end
-  return prefix .. number
+  return format('%s%d', prefix, number)
 end
 
 -- A mark lives for its slice and eight more. One that lies in the future comes
@@ -28,17 +30,17 @@ end
 -- Where the record of an ID is in a bucket. What looks like an ID across two
 -- records is none.
 local function locate(bucket, rest)
-  local at = string.find(bucket, rest, 1, true)
-  while at and (at - 1) % size ~= 0 do at = string.find(bucket, rest, at + 1, true) end
+  local at = search(bucket, rest, 1, true)
+  while at and (at - 1) % size ~= 0 do at = search(bucket, rest, at + 1, true) end
   return at
 end
 
 -- Where a bucket has a free place, or nil. Zeros may begin in the record before it.
 local function free(bucket)
-  local at = string.find(bucket, blank, 1, true)
+  local at = search(bucket, blank, 1, true)
   if not at then return nil end
   at = math.ceil((at - 1) / size) * size + 1
-  if string.byte(bucket, at + 15) == 0 then return at end
+  if byte(bucket, at + 15) == 0 then return at end
   return nil
 end
 
@@ -54,7 +56,7 @@ local function store(name, records, more)
     room = class - 6 - (class - 6) % size -- 6: what the server's string adds
     if room >= needed then break end
   end
-  redis.call('SET', name, more .. string.rep('\0', room - needed))
+  call('SET', name, more .. string.rep('\0', room - needed))
 end
 
 -- The living records of a bucket, and how many are dead. Those that belong to
@@ -62,15 +64,15 @@ end
 local function sift(bucket, low, high, number)
   local dead = 0
   for at = 1, #bucket, size do
-    local marked = string.byte(bucket, at + 15)
+    local marked = byte(bucket, at + 15)
     if lives(marked) then
       local into = low
       if high then
-        local b, c, d = string.byte(bucket, at, at + 2)
+        local b, c, d = byte(bucket, at, at + 2)
         local hash = number % 256 + b * 256 + c * 65536 + d * 16777216
         if hash % (level * 2) ~= number then into = high end
       end
-      into[#into + 1] = string.sub(bucket, at, at + size - 1)
+      into[#into + 1] = sub(bucket, at, at + size - 1)
     elseif marked ~= 0 then
       dead = dead + 1
     end
@@ -80,11 +82,11 @@ end
 
 -- Divides the next bucket in turn. Dead marks are dropped on the way.
 local function splitNext()
-  local bucket = redis.call('GET', prefix .. split)
+  local bucket = call('GET', prefix .. split)
   if bucket then
     local low, high = {}, {}
     count = count - sift(bucket, low, high, split)
-    if #low > 0 then store(prefix .. split, #low, table.concat(low)) else redis.call('DEL', prefix .. split) end
+    if #low > 0 then store(prefix .. split, #low, table.concat(low)) else call('DEL', prefix .. split) end
     if #high > 0 then store(prefix .. split + level, #high, table.concat(high)) end
   end
   split = split + 1
@@ -94,34 +96,34 @@ end
 
 -- Drops a bucket's dead marks.
 local function tidy(number)
-  local bucket = redis.call('GET', prefix .. number)
+  local bucket = call('GET', prefix .. number)
   if not bucket then return end
   local living = {}
   local dead = sift(bucket, living)
   if dead == 0 then return end
   count = count - dead
-  if #living > 0 then store(prefix .. number, #living, table.concat(living)) else redis.call('DEL', prefix .. number) end
+  if #living > 0 then store(prefix .. number, #living, table.concat(living)) else call('DEL', prefix .. number) end
 end
 
 -- The directory, with the time of the call that stored it.
 local function storeDirectory()
-  redis.call('SET', string.sub(prefix, 1, -2), string.format('%d %d %d %d %d %d', level, split, cursor, passed, count, current))
+  call('SET', sub(prefix, 1, -2), string.format('%d %d %d %d %d %d', level, split, cursor, passed, count, current))
 end
 
 local function openMarks(name, sliceLength, skew, ownerSize)
-  local time = redis.call('TIME')
+  local time = call('TIME')
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
   current = math.floor(now / sliceLength)
   slice = current % 255 + 1
   prefix, size = name .. ':', 18 + ownerSize
   blank = string.rep('\0', size)
-  local directory = redis.call('GET', name)
+  local directory = call('GET', name)
   dirty = not directory
   level, split, cursor, passed, count, seen = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+) ?(%d*)')
   level, split, cursor, passed, count = tonumber(level), tonumber(split), tonumber(cursor), tonumber(passed), tonumber(count)
   seen = tonumber(seen) or current
   if current - seen > 100 then -- nobody has marked for so long: all are dead, and must not come to life
-    for bucket = 0, level + split - 1 do redis.call('DEL', prefix .. bucket) end
+    for bucket = 0, level + split - 1 do call('DEL', prefix .. bucket) end
     level, split, cursor, passed, count, seen = 256, 0, 0, 0, 0, current
     storeDirectory()
   end
@@ -139,7 +141,7 @@ local function read(first, last, step)
   end
   for from = 1, #list, 1000 do
     local to = math.min(from + 999, #list)
-    for i, bucket in ipairs(redis.call('MGET', unpack(list, from, to))) do buckets[list[from + i - 1]] = bucket end
+    for i, bucket in ipairs(call('MGET', unpack(list, from, to))) do buckets[list[from + i - 1]] = bucket end
   end
 end
 
@@ -147,7 +149,7 @@ local function bucketFor(i)
   local name = names[i]
   local bucket = buckets[name]
   if bucket == nil then
-    bucket = redis.call('GET', name)
+    bucket = call('GET', name)
     buckets[name] = bucket
   end
   return bucket, name
@@ -157,9 +159,9 @@ end
 -- has been read.
 local function find(i)
   local bucket = bucketFor(i)
-  local at = bucket and locate(bucket, string.sub(ARGV[i], 2, 16))
-  if not at or not lives(string.byte(bucket, at + 15)) then return nil end
-  return string.sub(bucket, at + 16, at + 17), string.sub(bucket, at + 18, at + size - 1)
+  local at = bucket and locate(bucket, sub(ARGV[i], 2, 16))
+  if not at or not lives(byte(bucket, at + 15)) then return nil end
+  return sub(bucket, at + 16, at + 17), sub(bucket, at + 18, at + size - 1)
 end
 
 local function sameContent(tag, other)
@@ -170,20 +172,20 @@ end
 -- mark that it has already. The ID has been read.
 local function put(i, tag, owner)
   local bucket, name = bucketFor(i)
-  local rest = string.sub(ARGV[i], 2, 16)
-  local record = rest .. string.char(slice) .. tag .. owner
+  local rest = sub(ARGV[i], 2, 16)
+  local record = rest .. char(slice) .. tag .. owner
   if not bucket then
     store(name, 1, record)
   else
     local at = locate(bucket, rest)
     if at then
-      if lives(string.byte(bucket, at + 15)) then return string.sub(bucket, at + 16, at + 17) end
+      if lives(byte(bucket, at + 15)) then return sub(bucket, at + 16, at + 17) end
       count = count - 1
     else
       at = free(bucket)
     end
     if at then
-      redis.call('SETRANGE', name, at - 1, record)
+      call('SETRANGE', name, at - 1, record)
     else
       store(name, #bucket / size + 1, bucket .. record)
     end
@@ -195,7 +197,7 @@ end
 
 local function take(i) -- undoes put
   local bucket, name = bucketFor(i)
-  redis.call('SETRANGE', name, locate(bucket, string.sub(ARGV[i], 2, 16)) - 1, blank)
+  call('SETRANGE', name, locate(bucket, sub(ARGV[i], 2, 16)) - 1, blank)
   buckets[name] = nil
   count = count - 1
 end
