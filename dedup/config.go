@@ -96,6 +96,9 @@ func (m *Middleware) identify(event *Event, msg *message.Message) error {
 	}
 	event.EventID, event.Source = id, source
 	event.ID = NewID(event.Scope, id)
+	if m.expecter != nil {
+		m.expecter.Expect(event.ID) // while the payload is read
+	}
 	if m.config.OnConflict == Quarantine {
 		event.Digest = NewDigest(msg.Payload)
 	}
@@ -134,19 +137,27 @@ func withEvent(ctx context.Context, event *Event) context.Context {
 }
 
 // delivery is an event with what its way through the middleware needs, in one
-// allocation.
+// allocation. It is also the context of the event's handler.
 type delivery struct {
-	event   Event
-	one     [1]*Event // the event, as Strategy.Claim takes it
-	context eventContext
-	claim   ledgerClaim
-	outputs [1]Output // most handlers have one
+	context.Context // the claim's
+	event           Event
+	one             [1]*Event // the event, as Strategy.Claim takes it
+	claim           ledgerClaim
+	outputs         [1]Output // most handlers have one
 }
 
 // handling returns the context of the event's handler.
 func (d *delivery) handling(ctx context.Context) context.Context {
-	d.context = eventContext{Context: ctx, event: &d.event}
-	return &d.context
+	d.Context = ctx
+	return d
+}
+
+// Value implements context.Context.
+func (d *delivery) Value(key any) any {
+	if key == (eventKey{}) {
+		return &d.event
+	}
+	return d.Context.Value(key)
 }
 
 // EventFrom returns the event that the calling handler processes, or nil outside

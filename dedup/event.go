@@ -44,7 +44,8 @@ func NewID(scope Scope, eventID string) ID {
 func (id ID) Output(index int) string {
 	// One block of SHA-256. The letter keeps it apart from the input of NewID, which
 	// begins with the length of a service's name.
-	input := append([]byte("\xffoutput"), id[:]...)
+	var stack [32]byte
+	input := append(append(stack[:0], "\xffoutput"...), id[:]...)
 	return hashed(binary.BigEndian.AppendUint64(input, uint64(index))).String()
 }
 

@@ -2,9 +2,7 @@ package dedup
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
-	"sync/atomic"
+	"math/rand/v2"
 	"time"
 )
 
@@ -50,15 +48,16 @@ type Ledger interface {
 	Close() error
 }
 
-var tokens atomic.Uint64
-
-func init() {
-	var seed [8]byte
-	_, _ = rand.Read(seed[:]) // crypto/rand.Read never fails (Go 1.24)
-	tokens.Store(binary.LittleEndian.Uint64(seed[:]))
+// Expecter is a Ledger, or a Strategy, that can use the time between knowing an
+// event's ID and claiming it.
+type Expecter interface {
+	// Expect says that an ID will probably be claimed soon. It is a hint: it
+	// promises nothing, changes nothing, and returns at once.
+	Expect(id ID)
 }
 
-// NextToken draws a fencing token: a random start per process, then counting,
-// so that tokens of two processes meet with probability below 2⁻⁴⁰ even after a
-// million claims each. The top bit is clear, because SQL integers are signed.
-func NextToken() uint64 { return tokens.Add(1)&^(1<<63) | 1<<62 }
+// NextToken draws a fencing token at random: two claims of one event meet with
+// probability 2⁻⁶². (A counter would be a cache line that all processors write.)
+// The top bit is clear, because SQL integers are signed; the next is set, so that no
+// token is 0.
+func NextToken() uint64 { return rand.Uint64()>>2 | 1<<62 }

@@ -23,6 +23,7 @@ import (
 // ledger absorbs.
 type LedgerStrategy struct {
 	ledger    Ledger
+	expecter  Expecter // the ledger, if it is one
 	publisher message.Publisher
 	keeper    *keeper
 }
@@ -47,8 +48,10 @@ func NewLedgerStrategy(ledger Ledger, publisher message.Publisher, options Ledge
 	if options.Logger == nil {
 		options.Logger = slog.Default()
 	}
+	expecter, _ := ledger.(Expecter)
 	return &LedgerStrategy{
 		ledger:    ledger,
+		expecter:  expecter,
 		publisher: publisher,
 		keeper:    newKeeper(ledger, options.Lease, options.Logger),
 	}
@@ -58,6 +61,13 @@ func NewLedgerStrategy(ledger Ledger, publisher message.Publisher, options Ledge
 func (s *LedgerStrategy) Close() error {
 	s.keeper.close()
 	return nil
+}
+
+// Expect implements Expecter, for the ledger.
+func (s *LedgerStrategy) Expect(id ID) {
+	if s.expecter != nil {
+		s.expecter.Expect(id)
+	}
 }
 
 // Claim implements Strategy: a lease for each event.

@@ -20,7 +20,8 @@ import (
 // gets none of them, because it publishes after every middleware has returned,
 // which is after the mark (I1).
 type Middleware struct {
-	config Config
+	config   Config
+	expecter Expecter // the strategy, if it is one
 }
 
 // New returns a middleware for one scope.
@@ -28,7 +29,8 @@ func New(config Config) (*Middleware, error) {
 	if err := config.complete(); err != nil {
 		return nil, err
 	}
-	return &Middleware{config: config}, nil
+	expecter, _ := config.Strategy.(Expecter)
+	return &Middleware{config: config, expecter: expecter}, nil
 }
 
 // Wrap is a Watermill message.HandlerMiddleware.

@@ -174,3 +174,31 @@ func TestAnOutputWithoutTopicIsRefused(t *testing.T) {
 	})(order("1"))
 	require.EqualError(t, err, `commit event "1": output cannot be published: output u has no topic: return it to one with framework.To, or emit it to one`)
 }
+
+// expecting records what the middleware tells and asks its strategy.
+type expecting struct {
+	*dedup.LedgerStrategy
+	calls []string
+}
+
+func (e *expecting) Expect(id dedup.ID) {
+	e.calls = append(e.calls, "expect "+id.String())
+	e.LedgerStrategy.Expect(id)
+}
+
+func (e *expecting) Claim(ctx context.Context, events []*dedup.Event) (dedup.Claim, error) {
+	e.calls = append(e.calls, "claim "+events[0].ID.String())
+	return e.LedgerStrategy.Claim(ctx, events)
+}
+
+func TestAStrategyMayExpectTheIDThatItIsAskedFor(t *testing.T) {
+	strategy := &expecting{LedgerStrategy: strategyOn(memory.New(memory.Config{}))}
+	defer strategy.Close()
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+	require.NoError(t, err)
+	handle := middleware.Wrap(func(*message.Message) ([]*message.Message, error) { return nil, nil })
+	_, err = handle(order("1"))
+	require.NoError(t, err)
+	id := dedup.NewID(scope, "1").String()
+	require.Equal(t, []string{"expect " + id, "claim " + id}, strategy.calls)
+}

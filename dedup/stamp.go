@@ -25,10 +25,10 @@ func (m *Middleware) stamp(room []Output, event *Event, messages []*message.Mess
 			// events under one ID, and the next consumer would drop one.
 			id = event.ID.Output(i)
 		}
+		delete(msg.Metadata, MetaBrokerID)
 		msg.Metadata.Set(MetaEventID, id)
 		msg.Metadata.Set(MetaCause, event.EventID)
 		msg.Metadata.Set(MetaPublishedAt, now)
-		delete(msg.Metadata, MetaBrokerID)
 		if msg.UUID == "" {
 			msg.UUID = id
 		}
@@ -69,8 +69,12 @@ func takeTopic(event *Event, msg *message.Message) string {
 // the key, so that what was in order stays in order, and the correlation ID. An
 // output that is to have no key sets an empty one.
 func inherit(output, input *message.Message, key string) {
-	if _, set := output.Metadata[key]; !set && input.Metadata.Get(key) != "" {
-		output.Metadata.Set(key, input.Metadata.Get(key))
+	value := input.Metadata.Get(key)
+	if value == "" {
+		return // most often: the output need not be asked
+	}
+	if _, set := output.Metadata[key]; !set {
+		output.Metadata.Set(key, value)
 	}
 }
 

@@ -21,8 +21,8 @@ import (
 // memory.
 type index struct {
 	slots []uint64
-	shift int // of a 31-bit hash, to its home
-	used  int
+	shift int32 // of a 31-bit hash, to its home
+	used  int32
 }
 
 // place says where an entry is: among the leases when the top bit is set, else
@@ -57,12 +57,12 @@ func (x *index) fill(slot int, id *dedup.ID, to place) {
 
 // makeRoom makes sure that there is an empty slot for one more entry.
 func (x *index) makeRoom() {
-	if (x.used+1)*4 <= len(x.slots)*3 {
+	if (int(x.used)+1)*4 <= len(x.slots)*3 {
 		return
 	}
 	old := x.slots
 	x.slots = make([]uint64, max(minSlots, 2*len(old)))
-	x.shift = hashBits - bits.TrailingZeros(uint(len(x.slots)))
+	x.shift = int32(hashBits - bits.TrailingZeros(uint(len(x.slots))))
 	for _, slot := range old {
 		if slot == 0 {
 			continue

@@ -9,9 +9,9 @@ import (
 // leases keeps the leases of a shard. Places are used again, last freed first,
 // so that the few that are in flight stay in the processor's cache.
 type leases struct {
-	all  []lease
 	free place // the first, 0: none; its token says which is next
-	used int
+	used int32
+	all  []lease
 }
 
 type lease struct {
@@ -19,6 +19,7 @@ type lease struct {
 	digest dedup.Digest
 	token  uint64
 	until  int64
+	_      [16]byte // to a whole cache line
 }
 
 // never is the until of a place that is free: no sweep finds it due.
@@ -38,7 +39,8 @@ func (l *leases) add(new lease) place {
 }
 
 func (l *leases) remove(p place) {
-	*l.at(p) = lease{token: uint64(l.free), until: never}
+	freed := l.at(p)
+	freed.token, freed.until = uint64(l.free), never
 	l.free = p
 	l.used--
 }

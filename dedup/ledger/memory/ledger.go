@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"runtime"
 	"sync/atomic"
@@ -45,11 +46,19 @@ type Ledger struct {
 	window int64
 	max    int64
 	mask   uint8    // of an ID's first byte, to its shard
-	_      [64]byte // size changes all the time, what is above never
-	size   atomic.Int64
+	_      [64]byte // left changes, what is above never does
+	// left is how many entries may be added beside those that shards have room for.
+	left atomic.Int64
 }
 
-var _ dedup.Ledger = (*Ledger)(nil)
+// roomPerShard is how many entries a shard takes room for at a time, so that it
+// seldom meets the others at the ledger's count.
+const roomPerShard = 64
+
+var (
+	_ dedup.Ledger   = (*Ledger)(nil)
+	_ dedup.Expecter = (*Ledger)(nil)
+)
 
 // New makes an empty ledger.
 func New(config Config) *Ledger {
@@ -59,10 +68,14 @@ func New(config Config) *Ledger {
 	if config.MaxEntries == 0 {
 		config.MaxEntries = defaultMaxEntries
 	}
+	if config.MaxEntries < 0 {
+		config.MaxEntries = math.MaxInt
+	}
 	ledger := &Ledger{start: time.Now(), now: config.Now, window: int64(config.Window), max: int64(config.MaxEntries), mask: shardMask()}
 	if config.Now != nil {
 		ledger.start = config.Now()
 	}
+	ledger.left.Store(ledger.max)
 	for i := range ledger.shards {
 		ledger.shards[i].sweepAt, ledger.shards[i].due = minSweep, noneDue
 	}
@@ -90,7 +103,18 @@ func shardMask() uint8 {
 
 // Len returns how many marks and leases are kept, expired ones that were not
 // removed yet included.
-func (l *Ledger) Len() int { return int(l.size.Load()) }
+func (l *Ledger) Len() (kept int) {
+	for i := range l.shards {
+		shard := &l.shards[i]
+		shard.mu.Lock()
+		kept += int(shard.index.used)
+		shard.mu.Unlock()
+	}
+	return kept
+}
+
+// Expect implements dedup.Expecter: the slot of a new ID is in no cache.
+func (l *Ledger) Expect(id dedup.ID) { prefetch(&l.shard(id).index, hashOf(&id)) }
 
 // Claim implements dedup.Ledger. It returns ErrFull, and holds nothing, when an
 // entry would exceed MaxEntries.
@@ -147,17 +171,20 @@ func (l *Ledger) Release(_ context.Context, entries []*dedup.Entry) error {
 // Close implements dedup.Ledger. There is nothing to release.
 func (l *Ledger) Close() error { return nil }
 
-// reserve counts one more entry, or reports that the ledger is full.
-func (l *Ledger) reserve() bool {
-	if l.size.Add(1) <= l.max || l.max < 0 {
-		return true
+// take returns how many entries a shard may add, 0 when the ledger is full. Shards
+// take them singly when few are left, so that they hardly keep any from each other.
+func (l *Ledger) take() int32 {
+	for {
+		left := l.left.Load()
+		taken := min(left, roomPerShard, max(1, left/(2*maxShards)))
+		if l.left.CompareAndSwap(left, left-taken) {
+			return int32(taken)
+		}
 	}
-	l.size.Add(-1)
-	return false
 }
 
-// reclaim removes everything expired from every shard, one lock at a time. Only
-// a full ledger pays for it.
+// reclaim removes everything expired from every shard, and takes back the room that
+// none has used, one lock at a time. Only a full ledger pays for it.
 func (l *Ledger) reclaim(now int64) {
 	for i := range l.shards {
 		shard := &l.shards[i]
@@ -165,6 +192,8 @@ func (l *Ledger) reclaim(now int64) {
 		for shard.expire(l, now) {
 		}
 		shard.sweep(l, now)
+		l.left.Add(int64(shard.room))
+		shard.room = 0
 		shard.mu.Unlock()
 	}
 }

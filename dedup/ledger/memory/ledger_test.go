@@ -99,6 +99,34 @@ func TestFullLedgerRefusesAndForgetsNothing(t *testing.T) {
 	require.Equal(t, 3, ledger.Len(), "making room removed what had expired")
 }
 
+// TestRoomIsNotLostBetweenShards fills a ledger of more entries than all shards take
+// room for at a time, to the last one, with entries that are released in between.
+func TestRoomIsNotLostBetweenShards(t *testing.T) {
+	const entries = 70_000
+	ledger := memory.New(memory.Config{MaxEntries: entries})
+	released := events("released", entries/2)
+	require.NoError(t, ledger.Claim(t.Context(), time.Minute, released))
+	require.NoError(t, ledger.Release(t.Context(), released))
+	require.Zero(t, ledger.Len())
+	process(t, ledger, events("kept", entries))
+	require.Equal(t, entries, ledger.Len())
+	require.ErrorIs(t, ledger.Claim(t.Context(), time.Minute, events("more", 1)), memory.ErrFull)
+}
+
+// TestExpectWhileTheIndexGrows: a hint may meet an index in any state.
+func TestExpectWhileTheIndexGrows(t *testing.T) {
+	ledger, entries := memory.New(memory.Config{}), events("one", 20_000)
+	ledger.Expect(entries[0].ID) // there is no index yet
+	var expecting sync.WaitGroup
+	expecting.Go(func() {
+		for _, entry := range entries {
+			ledger.Expect(entry.ID)
+		}
+	})
+	process(t, ledger, entries)
+	expecting.Wait()
+}
+
 // TestMarksAreRemovedAsTheyExpire runs ten windows at a steady rate.
 func TestMarksAreRemovedAsTheyExpire(t *testing.T) {
 	const steps, each = 100, 1000

@@ -3,15 +3,17 @@ package memory
 import "github.com/hapax-go/hapax/dedup"
 
 // marks is the log of a shard's marks in the order in which they were made,
-// which is the order in which they expire. Mark number n is at n-base. Numbers
-// have 31 bits and wrap around, which is harmless while less than 2³¹ marks of a
-// shard are alive.
+// which is the order in which they expire. A chunk holds those whose numbers differ
+// in the lowest bits only. Numbers have 31 bits and wrap around, which is harmless
+// while less than 2³¹ marks of a shard are alive.
 type marks struct {
-	chunks [][]mark
-	base   uint32
 	next   uint32 // number of the next mark
 	oldest uint32
+	last   *chunk // of chunks, so that a new mark need not look there
+	chunks []*chunk
 }
+
+type chunk [chunkSize]mark
 
 type mark struct {
 	id     dedup.ID
@@ -27,16 +29,17 @@ const (
 )
 
 func (m *marks) at(number place) *mark {
-	offset := (uint32(number) - m.base) & numberMask
+	offset := (uint32(number) - m.oldest&^(chunkSize-1)) & numberMask
 	return &m.chunks[offset>>chunkBits][offset%chunkSize]
 }
 
 func (m *marks) append(new mark) place {
 	number := place(m.next)
-	if offset := (m.next - m.base) & numberMask; int(offset) == len(m.chunks)*chunkSize {
-		m.chunks = append(m.chunks, make([]mark, chunkSize))
+	if m.next%chunkSize == 0 || m.last == nil {
+		m.last = &chunk{}
+		m.chunks = append(m.chunks, m.last)
 	}
-	*m.at(number) = new
+	m.last[m.next%chunkSize] = new
 	m.next = (m.next + 1) & numberMask
 	return number
 }
@@ -52,9 +55,8 @@ func (m *marks) head() (place, *mark) {
 // pop removes the oldest mark.
 func (m *marks) pop() {
 	m.oldest = (m.oldest + 1) & numberMask
-	if (m.oldest-m.base)&numberMask == chunkSize {
+	if m.oldest%chunkSize == 0 {
 		m.chunks[0] = nil
 		m.chunks = m.chunks[1:]
-		m.base = m.oldest
 	}
 }

@@ -8,6 +8,9 @@ import (
 )
 
 // shard holds a part of the IDs. An ID has a lease or a mark, never both.
+//
+// It is two cache lines, which processors fetch as a pair. Every other call finds
+// them in another processor's cache, so a third would be felt.
 type shard struct {
 	mu sync.Mutex
 	// due is when the oldest mark expires, so that a call that finds nothing due
@@ -17,8 +20,9 @@ type shard struct {
 	leases leases
 	marks  marks
 	// sweepAt is the number of leases at which abandoned ones are looked for.
-	sweepAt int
-	_       [48]byte // to whole cache lines; the first has what every call needs
+	sweepAt int32
+	// room is how many more entries fit before the ledger must be asked.
+	room int32
 }
 
 const (
@@ -81,7 +85,7 @@ func (s *shard) claim(l *Ledger, entries []*dedup.Entry, i int, now, until int64
 	slot, found := s.find(&entry.ID)
 	switch {
 	case !found:
-		if !l.reserve() {
+		if !s.reserve(l) {
 			return false
 		}
 		s.index.fill(slot, &entry.ID, s.leases.add(taken))
@@ -170,7 +174,22 @@ func (s *shard) forget(l *Ledger, slot int) {
 		s.leases.remove(at)
 	}
 	s.index.remove(slot)
-	l.size.Add(-1)
+	if s.room++; s.room >= 2*roomPerShard {
+		s.room -= roomPerShard
+		l.left.Add(roomPerShard)
+	}
+}
+
+// reserve counts one more entry, or reports that the ledger is full.
+func (s *shard) reserve(l *Ledger) bool {
+	if s.room == 0 {
+		s.room = l.take()
+	}
+	if s.room == 0 {
+		return false
+	}
+	s.room--
+	return true
 }
 
 // expire removes a few marks whose window is over, and reports whether more may
