@@ -73,10 +73,11 @@ func (m *Middleware) together(msgs []*message.Message, handle BatchFunc) (rest [
 	// 1. Identify.
 	events := make([]*Event, len(msgs))
 	for i, msg := range msgs {
-		events[i] = &Event{}
-		if err := m.identify(events[i], msg); err != nil {
+		d, err := m.identify(msg)
+		if err != nil {
 			return every // the single path reports it
 		}
+		events[i] = &d.event
 	}
 	// 2. Claim. The first message's context stands for all: they share a
 	// subscription, and each is cancelled only when that ends.

@@ -85,36 +85,42 @@ func (m *Middleware) observe(event *Event, outcome Outcome, err error) error {
 	return err
 }
 
-// identify fills in the event of a message.
-func (m *Middleware) identify(event *Event, msg *message.Message) error {
+// identify finds out which event a message is, and makes its delivery. The ID comes
+// first, so that what the claim will look at is fetched while the rest is done.
+func (m *Middleware) identify(msg *message.Message) (*delivery, error) {
+	eventID, source, err := m.config.Identity.Find(msg)
+	id := ID{}
+	if err == nil {
+		id = NewID(m.config.Scope, eventID)
+		if m.expecter != nil {
+			m.expecter.Expect(id)
+		}
+	}
+	d := &delivery{}
+	event := &d.event
 	event.Message = msg
 	event.Scope = m.config.Scope
 	event.Topic = message.SubscribeTopicFromCtx(msg.Context())
-	id, source, err := m.config.Identity.Find(msg)
 	if err != nil {
-		return fmt.Errorf("identify event: %w", err)
+		return d, fmt.Errorf("identify event: %w", err)
 	}
-	event.EventID, event.Source = id, source
-	event.ID = NewID(event.Scope, id)
-	if m.expecter != nil {
-		m.expecter.Expect(event.ID) // while the payload is read
-	}
+	event.ID, event.EventID, event.Source = id, eventID, source
 	if m.config.OnConflict == Quarantine {
 		event.Digest = NewDigest(msg.Payload)
 	}
-	return nil
+	return d, nil
 }
 
 // DeadLetter publishes letter on behalf of a delivery that will not be processed,
 // through the strategy, so that a transactional one does it in the same
 // transaction as the acknowledgement. It leaves no mark.
 func (m *Middleware) DeadLetter(ctx context.Context, msg *message.Message, letter Output) error {
-	event := &Event{}
+	d, err := m.identify(msg)
 	// An event without an ID is dead-lettered too: that is often the reason.
-	if err := m.identify(event, msg); err != nil && !errors.Is(err, ErrNoID) {
+	if err != nil && !errors.Is(err, ErrNoID) {
 		return err
 	}
-	return m.config.Strategy.DeadLetter(ctx, event, letter)
+	return m.config.Strategy.DeadLetter(ctx, &d.event, letter)
 }
 
 type eventKey struct{}

@@ -41,9 +41,9 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 
 		// 1. Identify. Without an ID nothing below can be promised: the error
 		// sends the message to the dead-letter topic. Never guess, never drop.
-		d := &delivery{}
+		d, err := m.identify(msg)
 		event := &d.event
-		if err := m.identify(event, msg); err != nil {
+		if err != nil {
 			return nil, m.observe(event, NoID, err)
 		}
 

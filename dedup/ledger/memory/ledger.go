@@ -114,7 +114,7 @@ func (l *Ledger) Len() (kept int) {
 }
 
 // Expect implements dedup.Expecter: the slot of a new ID is in no cache.
-func (l *Ledger) Expect(id dedup.ID) { prefetch(&l.shard(id).index, hashOf(&id)) }
+func (l *Ledger) Expect(id dedup.ID) { prefetchHome(&l.shard(id).index, hashOf(&id)) }
 
 // Claim implements dedup.Ledger. It returns ErrFull, and holds nothing, when an
 // entry would exceed MaxEntries.

@@ -41,6 +41,8 @@ func (m *marks) append(new mark) place {
 	}
 	m.last[m.next%chunkSize] = new
 	m.next = (m.next + 1) & numberMask
+	// The next place is in no cache: the chunk was made many events of all shards ago.
+	prefetchMark(&m.last[m.next%chunkSize])
 	return number
 }
 

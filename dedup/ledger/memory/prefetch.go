@@ -2,12 +2,17 @@
 
 package memory
 
-// prefetch tells the processor that the home of a hash will be read, without waiting
-// for it. It reads the index without the shard's lock: one that grows meanwhile makes
-// it fetch something else, which it can do with any address.
-//
-// It is in assembly because Go has no other way to say this, and a read in its place
-// would be waited for at the next lock.
+// These are in assembly because Go has no other way to tell the processor what will
+// be needed, and a read in their place would be waited for at the next lock.
+
+// prefetchHome fetches the home of a hash. It reads the index without the shard's
+// lock: one that grows meanwhile makes it fetch something else, which does no harm
+// with any address.
 //
 //go:noescape
-func prefetch(x *index, hash uint32)
+func prefetchHome(x *index, hash uint32)
+
+// prefetchMark fetches the last cache line of a mark.
+//
+//go:noescape
+func prefetchMark(m *mark)

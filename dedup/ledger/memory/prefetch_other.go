@@ -2,4 +2,6 @@
 
 package memory
 
-func prefetch(*index, uint32) {}
+func prefetchHome(*index, uint32) {}
+
+func prefetchMark(*mark) {}
