@@ -34,7 +34,7 @@ func (i insertion) InsertQuery(string, message.Messages) (watermillsql.Query, er
 	}
 	if i.config.copies(len(i.rows)) {
 		// With a parameter pgx prepares the statement, once for each connection.
-		return watermillsql.Query{Query: notify("$1"), Args: []any{copied{table, i.rows}, table.Name}}, nil
+		return watermillsql.Query{Query: notify("$1"), Args: []any{sqldb.Copied{Table: table, Columns: columnNames, Encode: copied(i.rows).encode}, table.Name}}, nil
 	}
 	query := fmt.Sprintf("INSERT INTO %s (%s) VALUES %s", dialect.Quote(table), columnNames, dialect.Tuples(1, len(i.rows), columns))
 	if dialect == sqldb.Postgres {
