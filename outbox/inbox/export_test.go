@@ -45,3 +45,6 @@ func (i *Inbox) WithoutGenerationLock() error {
 
 // Careful is the number of turns to come with a savepoint.
 func (i *Inbox) Careful() int64 { return i.runner.(*Pool).careful.Load() }
+
+// LookupSQL is PostgreSQL's statement that looks IDs up.
+func (i *Inbox) LookupSQL() string { return i.marks.sql.(*postgresMarks).lookupSQL }
