@@ -196,6 +196,9 @@ func (g *poolGroup) wait(t *Turn) error {
 	}
 	t.state, t.err = turnOver, fmt.Errorf("%w (limit %s)", ErrTurnTimeout, g.pool.config.TurnTimeout)
 	g.end() // a statement may still be running
+	if interrupt := g.session.interrupt; interrupt != nil {
+		interrupt()
+	}
 	g.doubt = true
 	return t.err
 }

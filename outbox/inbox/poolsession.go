@@ -20,8 +20,10 @@ type poolSession struct {
 	// alone: the transaction belongs to one handler, so the end of a statement's
 	// context may end the connection, as these drivers do.
 	alone bool
-	// life ends the statement that runs, by ending the connection.
-	life context.Context
+	// life ends the statement that runs, by ending the connection, and so does
+	// interrupt, where the driver has it; else it is nil.
+	life      context.Context
+	interrupt func()
 	// lost: the transaction is gone. On MySQL a statement after that would commit
 	// by itself, without the mark.
 	lost bool
@@ -34,7 +36,7 @@ type poolSession struct {
 }
 
 func newPoolSession(life context.Context, raw driver.Conn, dialect sqldb.Dialect, alone bool) *poolSession {
-	s := &poolSession{raw: raw, dialect: dialect, alone: alone, life: life}
+	s := &poolSession{raw: raw, dialect: dialect, alone: alone, life: life, interrupt: sqldb.Interrupter(raw)}
 	s.proxy = sql.OpenDB(connector{link: s})
 	return s
 }
@@ -94,10 +96,14 @@ func (s *poolSession) allow(query string) error {
 // nothing, as the drivers answer it by closing the connection, with the other
 // handlers' work; the group takes the turn away after a while.
 func (s *poolSession) bound(ctx context.Context) context.Context {
-	if s.alone {
+	switch {
+	case s.alone:
 		return ctx
+	case s.interrupt != nil:
+		return context.WithoutCancel(ctx)
+	default:
+		return boundContext{s.life, ctx}
 	}
-	return boundContext{s.life, ctx}
 }
 
 // boundContext has the end of one context and the values of another.

@@ -1,6 +1,10 @@
 package sqldb
 
-import "github.com/jackc/pgx/v5/stdlib"
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
+)
 
 // TxState is what a connection knows of its transaction without asking.
 type TxState byte
@@ -34,4 +38,20 @@ func StateOf(raw any) TxState {
 func EndsTransaction(err error) bool {
 	_, number := codes(err)
 	return number == 1213 || number == 1020 || number == 1614 || number == 1180 || IsLost(err)
+}
+
+// Interrupter returns a function that fails the statement which runs on a driver's
+// connection, as sql.Conn.Raw has it, and all that come after it: the connection must be
+// thrown away. Any goroutine may call it. Nil: the driver has no such thing, and only the
+// end of a statement's context interrupts it.
+//
+// pgx does the same at the end of a context; but for a context that ends it
+// registers, and takes back, a function with each statement.
+func Interrupter(raw any) func() {
+	conn, ok := raw.(*stdlib.Conn)
+	if !ok {
+		return nil
+	}
+	socket := conn.Conn().PgConn().Conn()
+	return func() { _ = socket.SetDeadline(time.Unix(1, 0)) }
 }
