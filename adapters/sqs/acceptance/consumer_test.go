@@ -59,6 +59,11 @@ type consumer struct {
 	Silent bool
 	// Long: see withoutAttempts.
 	Long bool
+	// Short: receives do not wait. Where connections die, a receive that waits is
+	// repeated while the server still holds it, and a FIFO queue of ElasticMQ does not
+	// survive that: it gives the messages to both, and should those of the one it answered
+	// first be deleted before it comes to the other, the queue forgets everything it has.
+	Short bool
 }
 
 // note is what a consumer tells the harness: a handler has begun, or a delivery has
@@ -103,6 +108,9 @@ func (c consumer) run(ctx context.Context) (err error) {
 	}
 	if c.Silent {
 		config.HTTPClient = silent{&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
+	}
+	if c.Short {
+		config.WaitTime = -1
 	}
 	if c.Long {
 		config.Workers = 2 // fewer polls, which bring more

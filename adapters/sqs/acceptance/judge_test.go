@@ -75,6 +75,9 @@ func (r *run) judge(ctx context.Context, t *testing.T, stop func() error) fault.
 	for _, id := range report.Problems["lost"] {
 		t.Logf("lost %s: its handler began %d times; deliveries %+v", id, count(r.begun, id), slices.DeleteFunc(slices.Clone(r.deliveries), func(d fault.Delivery) bool { return d.ID != id }))
 	}
+	if forgot := forgot(t); report.Err() != nil && forgot > r.forgot {
+		t.Logf("meanwhile a queue of the server forgot everything it had, %d times: see OneForOneStrategy in its log; it may have been one of this run's", forgot-r.forgot)
+	}
 	return report
 }
 

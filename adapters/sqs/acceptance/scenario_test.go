@@ -85,6 +85,8 @@ type run struct {
 	slowest time.Duration // the slowest publish
 
 	deliveries []fault.Delivery
+	// forgot is how often a queue of the server had forgotten everything before.
+	forgot int
 }
 
 // kinds runs a test with both kinds of queues.
@@ -122,7 +124,7 @@ func (s scenario) run(t *testing.T, fifo, deduplicate bool) (*run, fault.Report)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), s.within)
 	defer cancel()
-	r := &run{scenario: s, fifo: fifo, folder: t.TempDir(), in: newTopic(), out: newTopic()}
+	r := &run{scenario: s, fifo: fifo, folder: t.TempDir(), in: newTopic(), out: newTopic(), forgot: forgot(t)}
 	if deduplicate {
 		if r.ledger = s.ledger; r.ledger == "" {
 			r.ledger = inSQLite
@@ -199,7 +201,7 @@ func (r *run) open(t *testing.T) {
 func (r *run) child(n int) fault.Command {
 	c := consumer{
 		Name: fmt.Sprintf("consumer-%d", n), Endpoint: r.through, In: r.in, Out: r.out,
-		Folder: r.folder, FIFO: r.fifo, Ledger: r.ledger, Long: r.long,
+		Folder: r.folder, FIFO: r.fifo, Ledger: r.ledger, Long: r.long, Short: r.fifo && r.network != nil,
 	}
 	if r.adapt != nil {
 		r.adapt(n, &c)

@@ -1,6 +1,7 @@
 package acceptance_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,22 @@ messages-storage { enabled = true, uri = %[3]q }
 	t.Cleanup(func() { require.NoError(t, s.record.Stop(context.Background(), servers.Hard)) })
 	require.NoError(t, s.start(t.Context()))
 	return s
+}
+
+// forgot counts how often a queue of the server of all tests forgot everything it had: it
+// starts anew, empty, when it meets with an error of its own. 0 when its log is not to be
+// had.
+func forgot(t *testing.T) int {
+	dir, err := servers.Dir()
+	require.NoError(t, err)
+	state, err := servers.ReadState(dir)
+	require.NoError(t, err)
+	record, started := state[servers.SQS]
+	if !started || len(record.Processes) == 0 {
+		return 0
+	}
+	log, _ := os.ReadFile(record.Processes[0].LogFile())
+	return bytes.Count(log, []byte("OneForOneStrategy"))
 }
 
 func (s *server) start(ctx context.Context) error {
