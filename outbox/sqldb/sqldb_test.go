@@ -35,7 +35,7 @@ func TestOpenSetsWhatTheGuaranteesRestOn(t *testing.T) {
 			require.Equal(t, synchronous, pragma(t, db, "synchronous"))
 			require.Equal(t, "wal", pragma(t, db, "journal_mode"))
 			require.Equal(t, "1", pragma(t, db, "foreign_keys"))
-			require.Equal(t, "5000", pragma(t, db, "busy_timeout"))
+			require.Equal(t, "15000", pragma(t, db, "busy_timeout"))
 			// BEGIN takes the write lock: another one has to wait.
 			tx, err := db.Begin()
 			require.NoError(t, err)

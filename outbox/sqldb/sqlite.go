@@ -27,7 +27,9 @@ const (
 	Off Synchronous = "off"
 )
 
-const busyTimeout = 5 * time.Second
+// busyTimeout is how long a writer waits for its turn. SQLite has no queue of writers: on a
+// busy machine, beside several other processes, one can go without for seconds.
+const busyTimeout = 15 * time.Second
 
 // openSQLite opens what follows sqlite: or file: in a DSN.
 func openSQLite(ctx context.Context, rest string) (*sql.DB, error) {
