@@ -77,6 +77,9 @@ func (s *strategy) fresh(events []*dedup.Event) *claim {
 	c.commit.entries = c.oneEntry[:0]
 	for _, event := range events {
 		if event.Verdict == dedup.Fresh {
+			if c.event == "" {
+				c.event = event.EventID
+			}
 			c.commit.entries = append(c.commit.entries, &event.Entry)
 			c.deliveries = append(c.deliveries, deliveryFrom(event.Message.Context()))
 		}
@@ -103,6 +106,7 @@ func (s *strategy) DeadLetter(ctx context.Context, event *dedup.Event, letter de
 // the database stands for it but the pending rows that its deliveries own.
 type claim struct {
 	strategy   *strategy
+	event      string // readable ID of the first one
 	deliveries []*delivery
 	turn       *inbox.Turn
 	commit     commit
@@ -115,7 +119,7 @@ type claim struct {
 // Context implements dedup.Claim. The delivery's own context ends when the
 // consumer's lease is lost; here the transaction is added.
 func (c *claim) Context(ctx context.Context) context.Context {
-	c.turn = c.strategy.broker.group.NewTurn()
+	c.turn = c.strategy.broker.group.NewTurn(c.event)
 	return inbox.WithTurn(ctx, c.turn)
 }
 

@@ -46,5 +46,11 @@ func (i *Inbox) WithoutGenerationLock() error {
 // Careful is the number of turns to come with a savepoint.
 func (i *Inbox) Careful() int64 { return i.runner.(*Pool).careful.Load() }
 
+// Crowded reports whether turns run one at a time.
+func (i *Inbox) Crowded() bool { return i.runner.(*Pool).crowded() }
+
+// Slow reports whether turns have transactions of their own.
+func (s *Strategy) Slow() bool { return s.pace.slow(slowTurn) }
+
 // LookupSQL is PostgreSQL's statement that looks IDs up.
 func (i *Inbox) LookupSQL() string { return i.marks.sql.(*postgresMarks).lookupSQL }

@@ -105,7 +105,7 @@ func TestWaitingUnitsAreWithdrawnWithTheirContext(t *testing.T) {
 	db, group := open(t, inbox.Config{})
 	free := occupy(t, group)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	turn := group.NewTurn()
+	turn := group.NewTurn("event")
 	plain, waiting := make(chan error, 1), make(chan error, 1)
 	go func() {
 		plain <- group.Do(ctx, func(ctx context.Context, tx *sql.Tx) error { return insert(ctx, tx, "plain") })
@@ -163,7 +163,7 @@ func TestClosedGroupRefuses(t *testing.T) {
 	require.NoError(t, group.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error { return insert(ctx, tx, "before") }))
 	require.NoError(t, group.Close())
 	require.ErrorIs(t, group.Do(t.Context(), func(context.Context, *sql.Tx) error { return nil }), inbox.ErrClosed)
-	_, err := group.NewTurn().Tx(t.Context())
+	_, err := group.NewTurn("event").Tx(t.Context())
 	require.ErrorIs(t, err, inbox.ErrClosed)
 	require.Equal(t, []string{"before"}, written(t, db))
 }

@@ -114,8 +114,8 @@ type groupRunner struct {
 	commits *Batch[*commit]
 }
 
-func (r *groupRunner) turn(*commit, *pace) *Turn {
-	turn := r.NewTurn()
+func (r *groupRunner) turn(c *commit, _ *pace) *Turn {
+	turn := r.NewTurn(c.rows[0].EventID)
 	turn.results = true
 	return turn
 }

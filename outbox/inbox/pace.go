@@ -9,12 +9,18 @@ import (
 // handlers out of the transactions that others share.
 type pace struct{ average atomic.Int64 }
 
-// note takes one turn's time in. Two at the same moment may lose one of them.
-func (p *pace) note(took time.Duration) {
-	if p != nil {
-		before := p.average.Load()
-		p.average.Store(before + (int64(took)-before)/8)
+// note takes one turn's time in. While rows are fought for, a long time is none: to
+// wait is not to be slow. A short one counts, or a handler that was taken for slow
+// would stay so. Two turns at the same moment may lose one of them.
+func (p *pace) note(took time.Duration, crowded bool) {
+	if p == nil {
+		return
 	}
+	before := p.average.Load()
+	if crowded && int64(took) > before {
+		return
+	}
+	p.average.Store(before + (int64(took)-before)/8)
 }
 
 // slow reports whether turns take longer than limit.

@@ -39,8 +39,8 @@ import (
 //
 // Groups side by side hold the row locks of many handlers each, and wait for each
 // other's: a deadlock that a transaction for each handler would not have. After
-// one, groups are small and run one at a time for a while, so that those of this
-// process cannot meet.
+// one, groups are small and run one at a time for a while, and so do transactions
+// of one handler, so that those of this process cannot meet.
 //
 // # Killed at each line
 //
@@ -67,7 +67,7 @@ type Pool struct {
 	// singly is the number of units to come that get a group each.
 	singly int
 	// contended is the number of groups to come that are small and run one at a
-	// time.
+	// time; a slow handler's transaction counts for few of them.
 	contended int
 	oneByOne  sync.Mutex
 }
@@ -109,7 +109,7 @@ func newPool(db *sql.DB, marks *marks, outbox Outbox, config Config) *Pool {
 
 // turn returns an idle turn for a claim.
 func (p *Pool) turn(c *commit, pace *pace) *Turn {
-	return &Turn{submit: p.submit, commit: c, pace: pace, results: true}
+	return &Turn{submit: p.submit, commit: c, event: c.rows[0].EventID, pace: pace, results: true}
 }
 
 // commit ends a claim's turn, or commits a claim whose handler never had one.
@@ -177,6 +177,11 @@ func (p *Pool) signal() {
 func (p *Pool) single(u *unit) {
 	p.alone <- struct{}{}
 	defer func() { <-p.alone }()
+	if p.crowded() {
+		p.oneByOne.Lock()
+		defer p.oneByOne.Unlock()
+		p.calm(few) // it takes longer than a turn in a group
+	}
 	for units := []*unit{u}; len(units) > 0; {
 		units = p.serve(units, true)
 		for _, u := range units {
@@ -203,10 +208,7 @@ func (p *Pool) work() {
 
 // next runs one group, and reports whether there was one.
 func (p *Pool) next() bool {
-	p.mu.Lock()
-	contended := p.contended > 0
-	p.mu.Unlock()
-	if contended {
+	if p.crowded() {
 		p.oneByOne.Lock()
 		defer p.oneByOne.Unlock()
 	}
@@ -233,6 +235,13 @@ func (p *Pool) crowded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.contended > 0
+}
+
+// calm notes that so many groups have run since.
+func (p *Pool) calm(groups int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.contended = max(p.contended-groups, 0)
 }
 
 // take removes the next group's units from the queue: a unit that must be alone,

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -24,44 +25,107 @@ import (
 func TestDeadlocksAreNobodysFault(t *testing.T) {
 	eachServer(t, func(r *rig) {
 		const events = 120
-		var all sync.WaitGroup
-		var blamed atomic.Int32
-		for range 2 {
-			h := r.process().handler(func(ctx context.Context, id string) error {
-				tx, err := inbox.Tx(ctx)
-				if err != nil {
+		r.deadlocks(events, r.process().handler(r.move), r.process().handler(r.move))
+		r.exact(events)
+	})
+}
+
+// Handlers that were slow have transactions of their own, and deadlock in them.
+// They do not stay there: they run one at a time for a while, are found to be
+// quick, and share transactions again.
+func TestSlowHandlersLeaveDeadlocks(t *testing.T) {
+	eachServer(t, func(r *rig) {
+		const before, events, after = 6, 40, 200
+		var quick atomic.Bool
+		p := r.process()
+		h := p.handler(func(ctx context.Context, id string) error {
+			if quick.Load() {
+				return r.move(ctx, id)
+			}
+			err := r.effect(ctx, id)
+			time.Sleep(500 * time.Millisecond) // the time that it takes
+			return err
+		})
+		var slow sync.WaitGroup
+		for i := range before {
+			slow.Go(func() { assert.NoError(r.t, h.deliver(fmt.Sprint("slow-", i), "payload")) })
+		}
+		slow.Wait()
+		quick.Store(true)
+		r.deadlocks(events, h, r.process().handler(r.move))
+		for i := range after {
+			require.NoError(r.t, h.deliver(fmt.Sprint("after-", i), "payload"))
+		}
+		require.False(r.t, p.inbox.Crowded(), "turns still run one at a time")
+		require.False(r.t, h.strategy.Slow(), "turns still have transactions of their own")
+		r.exact(before + events + after)
+	})
+}
+
+// A transaction that does not come about is the database's fault: no number of
+// tries makes it the event's.
+func TestATransactionThatDoesNotBeginIsNobodysFault(t *testing.T) {
+	eachDatabase(t, func(r *rig) {
+		for name, away := range map[string]func(*process) error{
+			"connections": func(p *process) error { return p.db.Close() },
+			"inbox":       func(p *process) error { return p.inbox.Close() },
+		} {
+			if name == "connections" && r.dialect == sqldb.SQLite {
+				continue // it has the file open
+			}
+			p := r.process()
+			h := p.handler(func(ctx context.Context, id string) error {
+				if err := away(p); err != nil {
 					return err
-				}
-				first, second := 1, 2
-				if id[len(id)-1]%2 == 0 {
-					first, second = 2, 1
-				}
-				for _, account := range []int{first, second} {
-					if _, err := tx.ExecContext(ctx, r.dialect.Rebind(`UPDATE accounts SET balance = balance + 1 WHERE id = ?`), account); err != nil {
-						return fmt.Errorf("move money: %w", err)
-					}
 				}
 				return r.effect(ctx, id)
 			})
-			var next atomic.Int32
-			for range 12 {
-				all.Go(func() {
-					for i := next.Add(1); i <= events; i = next.Add(1) {
-						for _, err := range h.insist(fmt.Sprint("event-", i)) {
-							var step *dedup.StepError
-							if handlers.Classify(err) == handlers.Buried || !errors.As(err, &step) && !errors.Is(err, dedup.ErrLeaseLost) && !errors.Is(err, dedup.ErrLostRace) {
-								blamed.Add(1)
-								t.Errorf("blamed: %v", err)
-							}
+			var step *dedup.StepError
+			require.ErrorAs(r.t, h.deliver("away", "payload"), &step, name)
+			require.True(r.t, step.Infrastructure())
+			require.Equal(r.t, "away", step.EventID)
+		}
+	})
+}
+
+// move takes the row locks of two accounts, in an order that the event's ID decides.
+func (r *rig) move(ctx context.Context, id string) error {
+	tx, err := inbox.Tx(ctx)
+	if err != nil {
+		return err
+	}
+	first, second := 1, 2
+	if id[len(id)-1]%2 == 0 {
+		first, second = 2, 1
+	}
+	for _, account := range []int{first, second} {
+		if _, err := tx.ExecContext(ctx, r.dialect.Rebind(`UPDATE accounts SET balance = balance + 1 WHERE id = ?`), account); err != nil {
+			return fmt.Errorf("move money: %w", err)
+		}
+	}
+	return r.effect(ctx, id)
+}
+
+// deadlocks lets handlers that move money have the same events, all at once.
+func (r *rig) deadlocks(events int, of ...*handler) {
+	var all sync.WaitGroup
+	for _, h := range of {
+		var next atomic.Int32
+		for range 12 {
+			all.Go(func() {
+				for i := next.Add(1); i <= int32(events); i = next.Add(1) {
+					for _, err := range h.insist(fmt.Sprint("event-", i)) {
+						var step *dedup.StepError
+						if handlers.Classify(err) == handlers.Buried || !errors.As(err, &step) && !errors.Is(err, dedup.ErrLeaseLost) && !errors.Is(err, dedup.ErrLostRace) {
+							r.t.Errorf("blamed: %v", err)
 						}
 					}
-				})
-			}
+				}
+			})
 		}
-		all.Wait()
-		r.exact(events)
-		require.Equal(r.t, 2*events, r.number(`SELECT sum(balance) FROM accounts`))
-	})
+	}
+	all.Wait()
+	require.Equal(r.t, 2*events, r.number(`SELECT sum(balance) FROM accounts`))
 }
 
 // A handler that holds its turn for long gets a transaction of its own after a

@@ -107,9 +107,7 @@ func (g *poolGroup) turn(u *unit) {
 	if g.session.contended {
 		g.pool.contend()
 	}
-	if !g.pool.crowded() { // to wait for a row is not to be slow
-		u.turn.pace.note(time.Since(began))
-	}
+	u.turn.pace.note(time.Since(began), g.pool.crowded())
 	if err == nil && g.session.aborted() {
 		err = errAborted
 	}
@@ -119,7 +117,7 @@ func (g *poolGroup) turn(u *unit) {
 		return
 	case u.turn.tx == nil: // it was not even granted
 		g.undo(u)
-		u.turn.refuse(err)
+		u.turn.refuse(u.turn.unbegun(err))
 		return
 	case g.session.lost || g.doubt:
 		g.err = errors.Join(ErrRolledBack, err)
@@ -162,7 +160,7 @@ func (g *poolGroup) lend(u *unit) error {
 	if err != nil {
 		return err
 	}
-	guard.event = t.commit.rows[0].EventID
+	guard.event = t.event
 	t.mu.Lock()
 	t.state, t.tx, t.guard = turnHolding, tx, guard
 	close(t.granted)

@@ -155,16 +155,17 @@ func (l *letters) Close() error { return nil }
 
 // handler is a function under the processing order, in a process.
 type handler struct {
-	process *process
-	handle  message.HandlerFunc
-	observe func(dedup.Outcome)
+	process  *process
+	strategy *inbox.Strategy
+	handle   message.HandlerFunc
+	observe  func(dedup.Outcome)
 }
 
 func (p *process) handler(fn func(ctx context.Context, id string) error) *handler {
 	p.t.Helper()
-	h := &handler{process: p}
+	h := &handler{process: p, strategy: p.inbox.Strategy(&letters{})}
 	once, err := dedup.New(dedup.Config{
-		Scope: dedup.Scope{Service: "shop", Handler: "charge"}, Strategy: p.inbox.Strategy(&letters{}),
+		Scope: dedup.Scope{Service: "shop", Handler: "charge"}, Strategy: h.strategy,
 		InFlightWait: 20 * time.Second, Observer: h,
 	})
 	require.NoError(p.t, err)

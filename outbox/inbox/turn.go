@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/hapax-go/hapax/dedup"
 )
 
 // Turn is one handler's part in a Group: the transaction, from its first call of
@@ -22,7 +24,8 @@ type Turn struct {
 	submit func(...*unit) error
 	// commit is what the turn commits, where that is known from the start.
 	commit *commit
-	pace   *pace // of turns like this one; nil where nobody asks
+	event  string // readable ID, for errors
+	pace   *pace  // of turns like this one; nil where nobody asks
 	// results: the strategy keeps results, and this is the handler's.
 	results bool
 	result  json.RawMessage
@@ -51,8 +54,9 @@ const (
 
 var errOver = errors.New("transaction is over: inbox.Tx belongs to the handler and ends with it")
 
-// NewTurn returns an idle turn. It costs nothing until Tx is called.
-func (g *Group) NewTurn() *Turn { return &Turn{submit: g.submit} }
+// NewTurn returns an idle turn of the event's handler. It costs nothing until Tx is
+// called.
+func (g *Group) NewTurn(eventID string) *Turn { return &Turn{submit: g.submit, event: eventID} }
 
 // Tx returns the turn's transaction; see the function of this name.
 func (t *Turn) Tx(ctx context.Context) (*sql.Tx, error) {
@@ -63,7 +67,7 @@ func (t *Turn) Tx(ctx context.Context) (*sql.Tx, error) {
 		t.handed, t.settled = make(chan error, 1), make(chan error, 1)
 		if err := t.submit(unit); err != nil {
 			t.mu.Unlock()
-			return nil, fmt.Errorf("join transaction: %w", err)
+			return nil, fmt.Errorf("join transaction: %w", t.unbegun(err))
 		}
 		t.state = turnQueued
 	}
@@ -91,6 +95,13 @@ func (t *Turn) Tx(ctx context.Context) (*sql.Tx, error) {
 	default:
 		return nil, errOver
 	}
+}
+
+// unbegun is what a handler gets whose transaction did not come about. Like the error
+// of a claim or a commit it tells of the database, not of the event, which is never
+// dead-lettered because of it.
+func (t *Turn) unbegun(err error) error {
+	return &dedup.StepError{Step: "begin transaction of", EventID: t.event, Err: err}
 }
 
 // Unused ends the turn if the handler never called Tx, and reports whether. The
@@ -231,7 +242,7 @@ func (g *Group) runTurn(group *gathering, u *unit) {
 	case err == nil:
 		group.turns = append(group.turns, u)
 	case t.tx == nil:
-		t.refuse(err) // the transaction failed before it was granted
+		t.refuse(t.unbegun(err)) // it was not even granted
 	default:
 		t.settle(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 func TestTurnCommitsWithItsStep(t *testing.T) {
 	db, group := open(t, inbox.Config{})
-	turn := group.NewTurn()
+	turn := group.NewTurn("event")
 	ctx := inbox.WithTurn(t.Context(), turn)
 	tx, err := inbox.Tx(ctx)
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestTurnsShareACommitAndFailAlone(t *testing.T) {
 	free := occupy(t, group)
 	var all sync.WaitGroup
 	run := func(name string, step error, want error) {
-		turn := group.NewTurn()
+		turn := group.NewTurn("event")
 		ctx := inbox.WithTurn(t.Context(), turn)
 		all.Go(func() {
 			tx, err := inbox.Tx(ctx)
@@ -49,7 +49,7 @@ func TestTurnsShareACommitAndFailAlone(t *testing.T) {
 	run("bad", errRefused, errRefused)
 	run("b", nil, nil)
 	all.Go(func() { // a handler that failed, or panicked
-		turn := group.NewTurn()
+		turn := group.NewTurn("event")
 		ctx := inbox.WithTurn(t.Context(), turn)
 		tx, err := inbox.Tx(ctx)
 		require.NoError(t, err)
@@ -84,7 +84,7 @@ func TestTurnsShareTheirLastStep(t *testing.T) {
 		outcomes := map[string]error{}
 		var all sync.WaitGroup
 		for _, name := range names {
-			turn := group.NewTurn()
+			turn := group.NewTurn("event")
 			all.Go(func() {
 				tx, err := turn.Tx(t.Context())
 				require.NoError(t, err)
@@ -135,7 +135,7 @@ func TestHandlerMayNotEndTheTransaction(t *testing.T) {
 			go func() {
 				peer <- group.Do(context.Background(), func(ctx context.Context, tx *sql.Tx) error { return insert(ctx, tx, "peer") })
 			}()
-			turn := group.NewTurn()
+			turn := group.NewTurn("event")
 			ctx := inbox.WithTurn(t.Context(), turn)
 			require.NoError(t, free())
 			tx, err := inbox.Tx(ctx)
@@ -158,7 +158,7 @@ func TestNothingCommitsOutsideOfTheTransaction(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, group := open(t, inbox.Config{})
-			turn := group.NewTurn()
+			turn := group.NewTurn("event")
 			ctx := inbox.WithTurn(t.Context(), turn)
 			tx, err := inbox.Tx(ctx)
 			require.NoError(t, err)
@@ -177,7 +177,7 @@ func TestNothingCommitsOutsideOfTheTransaction(t *testing.T) {
 
 func TestHandlersOwnSavepointAndConstraintErrorsAreItsOwnAffair(t *testing.T) {
 	db, group := open(t, inbox.Config{})
-	turn := group.NewTurn()
+	turn := group.NewTurn("event")
 	ctx := inbox.WithTurn(t.Context(), turn)
 	tx, err := inbox.Tx(ctx)
 	require.NoError(t, err)
@@ -193,7 +193,7 @@ func TestHandlersOwnSavepointAndConstraintErrorsAreItsOwnAffair(t *testing.T) {
 
 func TestTurnHeldForTooLongIsTakenAway(t *testing.T) {
 	db, group := open(t, inbox.Config{TurnTimeout: 50 * time.Millisecond})
-	turn := group.NewTurn()
+	turn := group.NewTurn("event")
 	tx, err := turn.Tx(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, insert(t.Context(), tx, "slow"))
@@ -209,7 +209,7 @@ func TestTurnThatCannotCommitFailsAloneInTheEnd(t *testing.T) {
 	_, err := db.Exec(`CREATE TABLE children (parent TEXT REFERENCES effects (name) DEFERRABLE INITIALLY DEFERRED)`)
 	require.NoError(t, err)
 	run := func(name string) error {
-		turn := group.NewTurn()
+		turn := group.NewTurn("event")
 		tx, err := turn.Tx(t.Context())
 		require.NoError(t, err)
 		if name == "bad" {
@@ -257,7 +257,7 @@ func TestSlowTurnsAreNotPutOffForever(t *testing.T) {
 		})
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		turn := group.NewTurn()
+		turn := group.NewTurn("event")
 		tx, err := turn.Tx(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, insert(ctx, tx, name))

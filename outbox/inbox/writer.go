@@ -389,7 +389,7 @@ func (u *unit) finish(err error) {
 // fail ends a unit that never ran.
 func (u *unit) fail(err error) {
 	if u.turn != nil {
-		u.turn.refuse(err)
+		u.turn.refuse(u.turn.unbegun(err))
 		return
 	}
 	u.done(err)
