@@ -7,7 +7,9 @@ import (
 	"time"
 )
 
-const dialTimeout = time.Second
+// dialTimeout bounds the wait for a server that is there: one that is gone refuses at once,
+// one that has much to do lets a new connection wait.
+const dialTimeout = 15 * time.Second
 
 // Find returns the address of a server and whether there is one. An address in
 // the environment is taken as it is; one in the state file counts only while

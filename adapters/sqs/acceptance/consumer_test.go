@@ -105,6 +105,7 @@ func (c consumer) run(ctx context.Context) (err error) {
 	config := queueConfig(c.Endpoint, c.FIFO)
 	if c.Lease > 0 {
 		config.VisibilityTimeout = c.Lease
+		config.Timeout = c.Lease // an answer that a busy machine delays is not a failure
 	}
 	if c.Silent {
 		config.HTTPClient = silent{&http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
