@@ -252,6 +252,36 @@ func TestUnsentKeepsItsKeyBack(t *testing.T) {
 	require.Equal(t, []string{"event-0", "event-3", "event-6", "event-9"}, byKey["key-0"])
 }
 
+// A payload over the service's limit crosses it compressed, text and bytes alike; a
+// small one goes as it is.
+func TestCompressedPayloadsCrossTheServer(t *testing.T) {
+	t.Parallel()
+	for _, fifo := range []bool{false, true} {
+		config := local(t)
+		config.FIFO, config.Compress = fifo, true
+		broker, topic := open(t, config), newTopic()
+		payloads := map[string][]byte{
+			"small": []byte("text"),
+			"text":  bytes.Repeat([]byte("text "), 200_000),
+			"bytes": bytes.Repeat([]byte{0, 0xff, 0xfe, 1}, 250_000),
+		}
+		for id, payload := range payloads {
+			msg := message.NewMessage(id, payload)
+			msg.Metadata.Set(dedup.MetaEventID, id)
+			require.NoError(t, broker.Publisher().Publish(topic, msg))
+		}
+		subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
+		require.NoError(t, err)
+		messages, err := subscriber.Subscribe(t.Context(), topic)
+		require.NoError(t, err)
+		for range payloads {
+			msg := <-messages
+			require.Equal(t, string(payloads[msg.UUID]), string(msg.Payload), msg.UUID)
+			msg.Ack()
+		}
+	}
+}
+
 // raw is the SDK by itself.
 func raw(t testing.TB, config sqs.Config) *awssqs.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
