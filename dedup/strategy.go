@@ -76,10 +76,10 @@ var (
 	ErrConflict = errors.New("event ID was used before with another payload")
 )
 
-// StepError is a claim or a commit that did not come about. It tells of the
-// store or the broker, not of the event.
+// StepError is a claim, a commit or a SQL transaction of the handler that did not
+// come about. It tells of the store or the broker, not of the event.
 type StepError struct {
-	// Step is "claim" or "commit".
+	// Step is "claim", "commit", "begin transaction of" or "run SQL of".
 	Step string
 	// EventID is the readable ID.
 	EventID string
