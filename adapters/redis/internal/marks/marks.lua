@@ -49,29 +49,31 @@ end
 -- written in place.
 local sizes = {80, 112, 160, 224, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096}
 
-local function store(name, records, more)
-  local needed = records * size
+local perBucket = 28 -- records for a bucket, above which one is divided
+
+-- Writes a bucket that consists of two strings, with its free places.
+local function store(name, some, more)
+  local needed = #some + #more
   local room = needed
-  for _, class in ipairs(sizes) do
-    room = class - 6 - (class - 6) % size -- 6: what the server's string adds
+  for i = 1, #sizes do
+    room = sizes[i] - 6 - (sizes[i] - 6) % size -- 6: what the server's string adds
     if room >= needed then break end
   end
-  call('SET', name, more .. string.rep('\0', room - needed))
+  call('SET', name, some .. more .. string.rep('\0', room - needed))
 end
 
 -- The living records of a bucket, and how many are dead. Those that belong to
--- another bucket after a split go to high.
-local function sift(bucket, low, high, number)
-  local dead = 0
+-- another bucket after a split go to high: one bit of the hash tells, and the hash is
+-- the ID's first four bytes, the lowest first.
+local function sift(bucket, low, high)
+  local dead, place, bit = 0, 0, level
+  while bit >= 256 do bit, place = bit / 256, place + 1 end
   for at = 1, #bucket, size do
     local marked = byte(bucket, at + 15)
-    if lives(marked) then
+    if marked == slice or lives(marked) then
       local into = low
-      if high then
-        local b, c, d = byte(bucket, at, at + 2)
-        local hash = number % 256 + b * 256 + c * 65536 + d * 16777216
-        if hash % (level * 2) ~= number then into = high end
-      end
+      -- place counts from the first byte, which a record does not have
+      if high and byte(bucket, at + place - 1) % (2 * bit) >= bit then into = high end
       into[#into + 1] = sub(bucket, at, at + size - 1)
     elseif marked ~= 0 then
       dead = dead + 1
@@ -80,14 +82,27 @@ local function sift(bucket, low, high, number)
   return dead
 end
 
+-- Where a bucket has a record that is dead, or nil.
+local function firstDead(bucket)
+  for at = 16, #bucket, size do
+    local marked = byte(bucket, at)
+    if marked ~= slice and marked ~= 0 and not lives(marked) then return at - 15 end
+  end
+  return nil
+end
+
+local function rewrite(name, records)
+  if #records > 0 then store(name, table.concat(records), '') else call('DEL', name) end
+end
+
 -- Divides the next bucket in turn. Dead marks are dropped on the way.
 local function splitNext()
   local bucket = call('GET', prefix .. split)
   if bucket then
     local low, high = {}, {}
-    count = count - sift(bucket, low, high, split)
-    if #low > 0 then store(prefix .. split, #low, table.concat(low)) else call('DEL', prefix .. split) end
-    if #high > 0 then store(prefix .. split + level, #high, table.concat(high)) end
+    count = count - sift(bucket, low, high)
+    rewrite(prefix .. split, low)
+    if #high > 0 then rewrite(prefix .. split + level, high) end
   end
   split = split + 1
   if split == level then level, split = level * 2, 0 end
@@ -97,12 +112,10 @@ end
 -- Drops a bucket's dead marks.
 local function tidy(number)
   local bucket = call('GET', prefix .. number)
-  if not bucket then return end
+  if not bucket or not firstDead(bucket) then return end
   local living = {}
-  local dead = sift(bucket, living)
-  if dead == 0 then return end
-  count = count - dead
-  if #living > 0 then store(prefix .. number, #living, table.concat(living)) else call('DEL', prefix .. number) end
+  count = count - sift(bucket, living)
+  rewrite(prefix .. number, living)
 end
 
 -- The directory, with the time of the call that stored it.
@@ -175,19 +188,20 @@ local function put(i, tag, owner)
   local rest = sub(ARGV[i], 2, 16)
   local record = rest .. char(slice) .. tag .. owner
   if not bucket then
-    store(name, 1, record)
+    store(name, record, '')
   else
     local at = locate(bucket, rest)
-    if at then
-      if lives(byte(bucket, at + 15)) then return sub(bucket, at + 16, at + 17) end
-      count = count - 1
-    else
+    if at and lives(byte(bucket, at + 15)) then return sub(bucket, at + 16, at + 17) end
+    local over = at -- a dead mark to write over, of this ID or, rather than to grow, of any
+    if not at then
       at = free(bucket)
+      if not at and #bucket >= perBucket * size * 3 / 4 then over = firstDead(bucket) end
     end
-    if at then
-      call('SETRANGE', name, at - 1, record)
+    if over then count = count - 1 end
+    if at or over then
+      call('SETRANGE', name, (at or over) - 1, record)
     else
-      store(name, #bucket / size + 1, bucket .. record)
+      store(name, bucket, record)
     end
   end
   buckets[name] = nil
@@ -208,7 +222,7 @@ end
 -- within 100, however rare the calls are.
 local function closeMarks()
   for _ = 1, 16 do
-    if count <= 28 * (level + split) then break end
+    if count <= perBucket * (level + split) then break end
     splitNext()
   end
   for _ = 1, math.min(math.max(2, math.ceil((level + split) * (current - seen) / 100)), level + split) do

@@ -1,0 +1,67 @@
+package ledger_test
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters/redis/ledger"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/servers"
+)
+
+// What a claim and a mark cost the server, by its own account of its main thread's
+// time, in calls of so many IDs, while 500 leases are held.
+func BenchmarkServer(b *testing.B) {
+	for _, batch := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint("batch=", batch), func(b *testing.B) {
+			client := redis.NewClient(&redis.Options{Addr: servers.Require(b, servers.Redis).Hosts[0]})
+			defer client.Close()
+			l, err := ledger.New(client, ledger.Config{Prefix: fmt.Sprintf("hapax:bench:%d", dedup.NextToken()), Window: 7 * 24 * time.Hour})
+			require.NoError(b, err)
+			next := 0
+			claim := func(n int) []*dedup.Entry {
+				entries := make([]*dedup.Entry, n)
+				for i := range entries {
+					id := dedup.NewID(dedup.Scope{}, strconv.Itoa(next))
+					entries[i] = &dedup.Entry{ID: id, Token: dedup.NextToken()}
+					next++
+				}
+				require.NoError(b, l.Claim(b.Context(), time.Minute, entries))
+				return entries
+			}
+			for done := 0; done < 50_000; done += 500 { // marks, as after a while
+				require.NoError(b, l.Complete(b.Context(), claim(500)))
+			}
+			held := claim(500)
+			defer func() { _ = l.Release(context.Background(), held) }()
+			before := mainThread(b, client)
+			ids := 0
+			for b.Loop() {
+				require.NoError(b, l.Complete(b.Context(), claim(batch)))
+				ids += batch
+			}
+			b.ReportMetric(float64((mainThread(b, client)-before).Nanoseconds())/float64(ids), "server-ns/ID")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+var used = regexp.MustCompile(`used_cpu_(?:sys|user)_main_thread:([0-9.]+)`)
+
+func mainThread(b *testing.B, client *redis.Client) (total time.Duration) {
+	info, err := client.Info(b.Context(), "cpu").Result()
+	require.NoError(b, err)
+	for _, match := range used.FindAllStringSubmatch(info, -1) {
+		seconds, err := strconv.ParseFloat(match[1], 64)
+		require.NoError(b, err)
+		total += time.Duration(seconds * float64(time.Second))
+	}
+	return total
+}
