@@ -67,9 +67,13 @@ func (l *kafkaLane) Close() error { return nil }
 
 // Round implements Lane.
 func (l *kafkaLane) Round(ctx context.Context, load Load, meter *Meter) (counts Counts, err error) {
-	if err := raw.Reset(ctx, l.brokers, kafkaPartitions, []string{topic, outputs}, kafka.IDLogName(topic, topic)); err != nil {
+	log := kafka.IDLogName(topic, topic)
+	if err := raw.Reset(ctx, l.brokers, kafkaPartitions, []string{topic, outputs}, log); err != nil {
 		return counts, err
 	}
+	defer func() {
+		err = errors.Join(err, raw.Reset(context.WithoutCancel(ctx), l.brokers, 0, nil, topic, outputs, log))
+	}()
 	broker, err := kafka.Open(ctx, kafka.Config{Brokers: l.brokers, MaxRecords: kafkaBatch, Logger: quiet})
 	if err != nil {
 		return counts, err

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	topic   = "orders"
-	outputs = "shipments"
+	topic   = "hapax-bench"
+	outputs = "hapax-bench-out"
 )
 
 var scope = dedup.Scope{Service: "bench", Handler: topic}
