@@ -99,7 +99,7 @@ func TestSlowHandlerWithoutHeartbeat(t *testing.T) {
 	s.Lease, s.Window = lease, s.workload.Events
 	s.adapt = func(number int, w *workerSettings) {
 		if number == 1 {
-			w.Takes, w.Deaf = 3*lease, true
+			w.Takes, w.Deaf = 8*lease, true // the other has to join meanwhile, on a busy machine
 		}
 	}
 	// The first has all events; the other gets their copies.

@@ -16,8 +16,8 @@ import (
 	"github.com/hapax-go/hapax/dedup"
 )
 
-//go:embed leases.lua
-var leasesSource string
+//go:embed slices.lua
+var slicesSource string
 
 //go:embed claim.lua
 var claimSource string
@@ -26,8 +26,8 @@ var claimSource string
 var changeSource string
 
 var (
-	claimScript  = redis.NewScript(marks.Lua + leasesSource + claimSource)
-	changeScript = redis.NewScript(marks.Lua + leasesSource + changeSource)
+	claimScript  = redis.NewScript(slicesSource + claimSource)
+	changeScript = redis.NewScript(slicesSource + changeSource)
 )
 
 // Config configures a Ledger.

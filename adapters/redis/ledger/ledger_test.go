@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,16 +59,15 @@ func TestConformanceInCluster(t *testing.T) {
 	})
 }
 
-// A slice of time has a number modulo 255. A mark that died long ago does not come to
-// life when its number comes round again.
+// A mark dies a window and a slice after it was set, whether or not the ledger was used
+// meanwhile, and its slice leaves the server.
 func TestDeadMarksStayDead(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
 	defer client.Close()
 	const window = 8 * time.Hour // of slices of an hour
 	var skew time.Duration
-	l, err := ledger.New(client, ledger.Config{
-		Window: window, Prefix: fmt.Sprintf("hapax:test:%d", dedup.NextToken()), Clock: func() time.Duration { return skew },
-	})
+	prefix := fmt.Sprintf("hapax:test:%d", dedup.NextToken())
+	l, err := ledger.New(client, ledger.Config{Window: window, Prefix: prefix, Clock: func() time.Duration { return skew }})
 	require.NoError(t, err)
 	mark := func(event string, digest dedup.Digest) dedup.Verdict {
 		entry := &dedup.Entry{ID: dedup.NewID(dedup.Scope{}, event), Digest: digest, Token: dedup.NextToken()}
@@ -86,6 +86,9 @@ func TestDeadMarksStayDead(t *testing.T) {
 			require.Equal(t, dedup.Fresh, mark(fmt.Sprint(event, " other ", leap), dedup.Digest{}))
 		}
 		require.Equal(t, dedup.Fresh, mark(event, dedup.Digest{2}), "after %d leaps", leaps)
+		keys, err := client.Keys(t.Context(), prefix+":*").Result()
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(keys), 1+9+1, "directory, slices, leases: %q", keys)
 	}
 }
 
@@ -144,4 +147,36 @@ func TestAbandonedLeasesAreRemoved(t *testing.T) {
 		require.NoError(t, l.Complete(t.Context(), []*dedup.Entry{held}))
 	}
 	require.LessOrEqual(t, leases(), int64(2))
+}
+
+// What an ID takes in memory, by the server's own account. HAPAX_SOAK=1 marks a million.
+func TestMemory(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
+	defer client.Close()
+	total := 100_000
+	if os.Getenv("HAPAX_SOAK") == "1" {
+		total = 1_000_000
+	}
+	prefix := fmt.Sprintf("hapax:test:%d", dedup.NextToken())
+	l, err := ledger.New(client, ledger.Config{Prefix: prefix})
+	require.NoError(t, err)
+	for done := 0; done < total; done += 500 {
+		entries := make([]*dedup.Entry, 500)
+		for i := range entries {
+			entries[i] = &dedup.Entry{ID: dedup.NewID(dedup.Scope{}, fmt.Sprint(done+i)), Digest: dedup.Digest{1}, Token: dedup.NextToken()}
+		}
+		require.NoError(t, l.Claim(t.Context(), time.Minute, entries))
+		require.NoError(t, l.Complete(t.Context(), entries))
+	}
+	keys, err := client.Keys(t.Context(), prefix+":*").Result()
+	require.NoError(t, err)
+	var bytes int64
+	for _, key := range keys {
+		size, err := client.MemoryUsage(t.Context(), key, 0).Result()
+		require.NoError(t, err)
+		bytes += size
+	}
+	t.Logf("%d IDs: %.1f bytes an ID", total, float64(bytes)/float64(total))
+	require.Less(t, float64(bytes)/float64(total), 110.0)
+	require.NoError(t, client.Unlink(t.Context(), keys...).Err())
 }

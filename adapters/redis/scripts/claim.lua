@@ -10,7 +10,7 @@
 -- heartbeat so keeps all its leases. The TTL only bounds how long the lease of a
 -- consumer that nobody followed is kept.
 if ARGV[1] ~= '' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return false end
-openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]), 0)
+openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]))
 read(5, #ARGV, 1)
 local consumer = ARGV[1]
 local results = {}

@@ -35,7 +35,7 @@ local firstEntry = firstOutput + 3 * #streams
 local lane = firstEntry + #laned
 local marking = tonumber(ARGV[3]) > 0
 if marking then
-  openMarks(KEYS[3], tonumber(ARGV[3]), tonumber(ARGV[4]), 0)
+  openMarks(KEYS[3], tonumber(ARGV[3]), tonumber(ARGV[4]))
   read(mark, mark + marked - 1, 1)
 end
 
@@ -65,7 +65,7 @@ local function commit(firstMark, lastMark, from, to, first, last)
   result = 0
   for i = firstMark, lastMark do
     local tag = sub(ARGV[i], 17, 18)
-    local old = put(i, tag, '')
+    local old = put(i, tag)
     if old then
       result = sameContent(old, tag) and 1 or 2
       break

@@ -5,7 +5,8 @@
 local call, byte, sub, search, char = redis.call, string.byte, string.sub, string.find, string.char
 local format = string.format -- a number is turned into text faster by it than by ..
 local prefix, now, slice -- of the set; server time in ms; its slice of time, 1 to 255
-local size, blank -- of a record: ID without its first byte (15), slice (1), tag (2), owner
+local size = 18 -- of a record: ID without its first byte (15), slice (1), tag (2)
+local blank = string.rep('\0', size)
 local level, split, cursor, passed, count, seen -- the directory: see doc.go
 local current -- the slice of time, counted from the epoch
 local dirty -- the directory was changed
@@ -123,13 +124,12 @@ local function storeDirectory()
   call('SET', sub(prefix, 1, -2), string.format('%d %d %d %d %d %d', level, split, cursor, passed, count, current))
 end
 
-local function openMarks(name, sliceLength, skew, ownerSize)
+local function openMarks(name, sliceLength, skew)
   local time = call('TIME')
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
   current = math.floor(now / sliceLength)
   slice = current % 255 + 1
-  prefix, size = name .. ':', 18 + ownerSize
-  blank = string.rep('\0', size)
+  prefix = name .. ':'
   local directory = call('GET', name)
   dirty = not directory
   level, split, cursor, passed, count, seen = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+) ?(%d*)')
@@ -168,13 +168,12 @@ local function bucketFor(i)
   return bucket, name
 end
 
--- The tag and the owner of the mark of the ID that ARGV[i] begins with, or nil. It
--- has been read.
+-- The tag of the mark of the ID that ARGV[i] begins with, or nil. It has been read.
 local function find(i)
   local bucket = bucketFor(i)
   local at = bucket and locate(bucket, sub(ARGV[i], 2, 16))
   if not at or not lives(byte(bucket, at + 15)) then return nil end
-  return sub(bucket, at + 16, at + 17), sub(bucket, at + 18, at + size - 1)
+  return sub(bucket, at + 16, at + 17)
 end
 
 local function sameContent(tag, other)
@@ -183,10 +182,10 @@ end
 
 -- Marks the ID that ARGV[i] begins with and returns nil, or returns the tag of the
 -- mark that it has already. The ID has been read.
-local function put(i, tag, owner)
+local function put(i, tag)
   local bucket, name = bucketFor(i)
   local rest = sub(ARGV[i], 2, 16)
-  local record = rest .. char(slice) .. tag .. owner
+  local record = rest .. char(slice) .. tag
   if not bucket then
     store(name, record, '')
   else

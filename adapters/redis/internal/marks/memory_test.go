@@ -18,9 +18,9 @@ import (
 )
 
 var putAll = redis.NewScript(marks.Lua + `
-openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), 0)
+openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
 read(3, #ARGV, 1)
-for i = 3, #ARGV do assert(not put(i, '\1\2', '')) end
+for i = 3, #ARGV do assert(not put(i, '\1\2')) end
 closeMarks()
 return level + split`)
 
@@ -105,4 +105,32 @@ func TestMemoryInTheLongRun(t *testing.T) {
 	}
 	t.Logf("at most %.1f bytes for each living ID", most)
 	require.Less(t, most, 34.0)
+}
+
+// A slice of time has a number modulo 255. A mark that died long ago does not come to
+// life when its number comes round again.
+func TestDeadMarksStayDead(t *testing.T) {
+	find := redis.NewScript(marks.Lua + `
+openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
+read(3, 3, 1)
+return find(3) and 1 or 0`)
+	for _, leaps := range []int{1, 5, 50} { // the calls on the way are rare, or there are none
+		m := newMarked(t)
+		m.put(0, 500, 0)
+		id := dedup.NewID(dedup.Scope{}, "7")
+		lives := func(slices int) int {
+			found, err := find.Run(t.Context(), m.client, []string{m.Key}, m.SliceLength(), int64(slices)*m.SliceLength(), id[:]).Int()
+			require.NoError(t, err)
+			return found
+		}
+		require.Equal(t, 1, lives(0))
+		require.Equal(t, 1, lives(marks.Slices))
+		require.Zero(t, lives(marks.Slices+1))
+		for leap := 1; leap <= leaps; leap++ {
+			m.put(leap*500, leap*500+500, time.Duration(leap*250/leaps*int(m.SliceLength()))*time.Millisecond)
+		}
+		for slices := 250; slices < 265; slices++ {
+			require.Zero(t, lives(slices), "after %d leaps, %d slices", leaps, slices)
+		}
+	}
 }
