@@ -88,7 +88,7 @@ func benchmarkLatency(b *testing.B, interval time.Duration) {
 	}
 }
 
-func onceOn(b *testing.B, broker *kafka.Broker, group string) (*dedup.Middleware, message.Subscriber) {
+func onceOn(b testing.TB, broker *kafka.Broker, group string) (*dedup.Middleware, message.Subscriber) {
 	scope := dedup.Scope{Service: "bench", Handler: group}
 	strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: group, Window: time.Hour})
 	require.NoError(b, err)
