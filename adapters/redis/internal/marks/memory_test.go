@@ -60,6 +60,25 @@ func (m *marked) put(from, to int, later time.Duration) {
 	}
 }
 
+var findAll = redis.NewScript(marks.Lua + `
+openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
+read(3, #ARGV, 1)
+local found = 0
+for i = 3, #ARGV do found = found + (find(i) and 1 or 0) end
+return found`)
+
+// find counts the IDs that are marked, at a time from now.
+func (m *marked) find(from, to int, later time.Duration) int {
+	args := []any{m.SliceLength(), later.Milliseconds()}
+	for ; from < to; from++ {
+		id := dedup.NewID(dedup.Scope{}, fmt.Sprint(from))
+		args = append(args, id[:])
+	}
+	found, err := findAll.Run(m.t.Context(), m.client, []string{m.Key}, args...).Int()
+	require.NoError(m.t, err)
+	return found
+}
+
 // bytes is what the buckets take in memory, by the server's own account.
 func (m *marked) bytes() (bytes int64) {
 	pipe := m.client.Pipeline()
@@ -86,6 +105,10 @@ func TestMemory(t *testing.T) {
 	directory, err := m.client.Get(t.Context(), m.Key).Result()
 	require.NoError(t, err)
 	require.Equal(t, fmt.Sprint(total), strings.Fields(directory)[4], directory)
+	for from := 0; from < total; from += total / 10 { // wherever the divisions have put them
+		require.Equal(t, 500, m.find(from, from+500, 0))
+	}
+	require.Zero(t, m.find(total, total+500, 0))
 	each := float64(m.bytes()) / float64(total)
 	t.Logf("%d IDs in %d buckets: %.1f bytes an ID", total, m.buckets, each)
 	require.Less(t, each, 24.0)
@@ -110,18 +133,11 @@ func TestMemoryInTheLongRun(t *testing.T) {
 // A slice of time has a number modulo 255. A mark that died long ago does not come to
 // life when its number comes round again.
 func TestDeadMarksStayDead(t *testing.T) {
-	find := redis.NewScript(marks.Lua + `
-openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
-read(3, 3, 1)
-return find(3) and 1 or 0`)
 	for _, leaps := range []int{1, 5, 50} { // the calls on the way are rare, or there are none
 		m := newMarked(t)
 		m.put(0, 500, 0)
-		id := dedup.NewID(dedup.Scope{}, "7")
 		lives := func(slices int) int {
-			found, err := find.Run(t.Context(), m.client, []string{m.Key}, m.SliceLength(), int64(slices)*m.SliceLength(), id[:]).Int()
-			require.NoError(t, err)
-			return found
+			return m.find(7, 8, time.Duration(slices*int(m.SliceLength()))*time.Millisecond)
 		}
 		require.Equal(t, 1, lives(0))
 		require.Equal(t, 1, lives(marks.Slices))
