@@ -27,6 +27,7 @@ for n, id in ipairs(ids) do
   results[n] = lost
 end
 on('leases', 'HSET', renewed)
-on('leases', 'HDEL', over)
+-- The mark first: were it refused, the lease would still be there.
 if what == 'complete' and #done > 0 then mark(done) end
+on('leases', 'HDEL', over)
 return results

@@ -50,12 +50,14 @@ local function marksOf(ids)
   return marks
 end
 
+-- The directory names a slice before it has marks: one that it did not name would not be
+-- looked into.
 local function mark(list) -- of IDs and marks
-  local slice = format('%d', current)
-  on(slice, 'HSET', list)
-  for _, known in ipairs(living) do
-    if known == slice then return end
+  local slice, known = format('%d', current), false
+  for _, other in ipairs(living) do known = known or other == slice end
+  if not known then
+    living[#living + 1] = slice
+    storeDirectory()
   end
-  living[#living + 1] = slice
-  storeDirectory()
+  on(slice, 'HSET', list)
 end
