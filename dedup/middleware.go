@@ -37,7 +37,13 @@ func New(config Config) (*Middleware, error) {
 func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		delivered := msg.Context()
-		defer msg.SetContext(delivered) // outer middlewares outlive the claim
+		var held Claim // until it has committed
+		defer func() { // also when the handler panics (I3)
+			msg.SetContext(delivered) // outer middlewares outlive the claim
+			if held != nil {
+				m.release(delivered, held)
+			}
+		}()
 
 		// 1. Identify. Without an ID nothing below can be promised: the error
 		// sends the message to the dead-letter topic. Never guess, never drop.
@@ -55,6 +61,7 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		}
 		switch event.Verdict {
 		case Fresh:
+			held = claim
 		case Duplicate:
 			return nil, m.observe(event, AlreadyProcessed, nil) // its mark is durable (I4)
 		case InFlight:
@@ -64,12 +71,6 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		default:
 			return nil, fmt.Errorf("claim event %q: strategy left it %s", event.EventID, event.Verdict)
 		}
-		committed := false
-		defer func() { // also when the handler panics (I3)
-			if !committed {
-				m.release(delivered, claim)
-			}
-		}()
 		if err := failpoint.Hit(failpoint.AfterClaim); err != nil {
 			return nil, err
 		}
@@ -91,10 +92,10 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		err = claim.Commit(handling, m.stamp(d.outputs[:0], event, outputs))
 		switch {
 		case err == nil:
-			committed = true
+			held = nil
 			return nil, m.observe(event, Processed, nil)
 		case errors.Is(err, ErrLostRace):
-			committed = true // by the other copy; these effects were discarded
+			held = nil // the other copy has committed; these effects were discarded
 			return nil, m.observe(event, LostRace, nil)
 		default:
 			return nil, m.observe(event, CommitFailed, &StepError{"commit", event.EventID, err})

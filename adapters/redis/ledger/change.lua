@@ -1,33 +1,24 @@
--- KEYS: directory
--- ARGV: slice length, clock skew, lease in ms, renew|complete|release,
---       then for each: ID; token (8) and digest tag (2)
--- Returns for each 1 when the token does not hold the lease, else 0.
-open(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
-local deadline, what = format('%.0f', now + tonumber(ARGV[3])), ARGV[4]
-local ids = {}
-for i = 5, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
-local held = on('leases', 'HMGET', ids)
-local results, renewed, done, over = {}, {}, {}, {}
-for n, id in ipairs(ids) do
-  local arg, lease = ARGV[2 * n + 4], held[n]
-  local token, lost = sub(arg, 1, 8), 1
-  if lease and sub(lease, 1, 8) == token then
-    lost = 0
-    if what == 'renew' then
-      renewed[#renewed + 1], renewed[#renewed + 2] = id, sub(lease, 1, 24) .. deadline
-    else
-      over[#over + 1] = id
-      done[#done + 1], done[#done + 2] = id, sub(arg, 5)
+-- What to do is one of renew, complete and release. Known of each ID: token (8).
+-- Returns a digit for each: 1 when the token does not hold the lease, else 0.
+open()
+local records, where = find()
+local what, till = ARGV[4], format('%.0f', deadline)
+local slice = sliceOf(what == 'renew' and deadline or now)
+local lost, new, last = {}, {}, 0
+for i = 1, count do
+  local id, token, record = ARGV[first + i - 1], sub(known, 8 * i - 7, 8 * i), records[i]
+  lost[i] = 1
+  if record and #record > 6 then
+    if sub(record, 1, 8) == token then
+      lost[i] = 0
+      new[last + 1], new[last + 2], last = id, what == 'renew' and sub(record, 1, 10) .. till or sub(record, 5, 10), last + 2
     end
-  elseif what == 'complete' then
-    -- The retry of a call whose answer was lost: the mark remembers half the token.
-    local marked = marksOf({id})[1]
-    if marked and sub(marked, 1, 4) == sub(token, 5) then lost = 0 end
+  elseif record and what == 'complete' and sub(record, 1, 4) == sub(token, 5) then
+    lost[i], where[i] = 0, nil -- the retry of a call whose answer was lost
   end
-  results[n] = lost
 end
-on('leases', 'HSET', renewed)
--- The mark first: were it refused, the lease would still be there.
-if what == 'complete' and #done > 0 then mark(done) end
-on('leases', 'HDEL', over)
-return results
+if what ~= 'release' then store(slice, new) end
+for i, other in pairs(where) do
+  if lost[i] == 0 and (other ~= slice or what == 'release') then drop(other, ARGV[first + i - 1]) end
+end
+return table.concat(lost)

@@ -1,24 +1,30 @@
--- Leases and marks: the head of the ledger's scripts. doc.go explains the layout. One
+-- Records of IDs: the head of the ledger's scripts. doc.go explains the layout. One
 -- script runs at a time, so a look and the write after it are one step.
+--
+-- KEYS: directory
+-- ARGV: slice length, clock skew, lease in ms, what to do; the IDs; what is known of
+--       all of them, in one string
 local call, sub, format = redis.call, string.sub, string.format
-local directory, prefix, now -- keys; the server's time in ms
-local current, living -- the slice of time, and those that may have living marks
-local reach = 8 -- a mark lives for its slice and so many more
+local first, count, known = 5, #ARGV - 5, ARGV[#ARGV] -- the first ID, how many there are
+local prefix = KEYS[1] .. ':'
+local time = call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[2])
+local deadline = now + tonumber(ARGV[3])
+local reach = 8 -- a record lives for its slice and so many more
+local living = {} -- the slices there are
+
+local function sliceOf(ms) return format('%.0f', math.floor(ms / tonumber(ARGV[1]))) end
 
 local function storeDirectory()
-  if #living > 0 then call('SET', directory, table.concat(living, ' ')) else call('DEL', directory) end
+  if #living > 0 then call('SET', KEYS[1], table.concat(living, ' ')) else call('DEL', KEYS[1]) end
 end
 
--- A slice in the future is of a server whose clock was ahead, before a fail-over: it
--- lives too. UNLINK frees what is over in a thread of its own.
-local function open(name, sliceLength, skew)
-  local time = call('TIME')
-  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
-  current = math.floor(now / sliceLength)
-  directory, prefix, living = name, name .. ':', {}
-  local over = {}
-  for slice in string.gmatch(call('GET', directory) or '', '%d+') do
-    if tonumber(slice) >= current - reach then living[#living + 1] = slice else over[#over + 1] = prefix .. slice end
+-- A slice in the future is one of leases, or of a server whose clock was ahead, before a
+-- fail-over: it lives too. UNLINK frees what is over in a thread of its own.
+local function open()
+  local oldest, over = tonumber(sliceOf(now)) - reach, {}
+  for slice in string.gmatch(call('GET', KEYS[1]) or '', '%d+') do
+    if tonumber(slice) >= oldest then living[#living + 1] = slice else over[#over + 1] = prefix .. slice end
   end
   if #over > 0 then
     call('UNLINK', unpack(over))
@@ -26,38 +32,39 @@ local function open(name, sliceLength, skew)
   end
 end
 
--- What a command answers for one hash, of fields, or of fields and values. One call for
--- many of them: a call costs more than a field.
-local function on(hash, command, list)
-  local answers = {}
-  for from = 1, #list, 1000 do
-    local some = call(command, prefix .. hash, unpack(list, from, math.min(from + 999, #list)))
-    if type(some) == 'table' then
-      for i = 1, #some do answers[from + i - 1] = some[i] end
+-- The records of the IDs, each in the place of its ID, and which slice they lie in. One
+-- call for many of them: a call costs more than a field.
+local function find()
+  local records, where, left = {}, {}, count
+  for s = #living, 1, -1 do -- what is asked for most lies in the newest
+    for from = 0, count - 1, 1000 do
+      local to = math.min(from + 1000, count)
+      local some = call('HMGET', prefix .. living[s], unpack(ARGV, first + from, first + to - 1))
+      for i = 1, to - from do
+        if some[i] then records[from + i], where[from + i], left = some[i], living[s], left - 1 end
+      end
     end
+    if left == 0 then break end
   end
-  return answers
+  return records, where
 end
 
--- The marks of IDs, each in the place of its ID: half of the token that set it (4
--- bytes), and the digest's tag (2).
-local function marksOf(ids)
-  local marks = {}
-  for _, slice in ipairs(living) do
-    local found = on(slice, 'HMGET', ids)
-    for i = 1, #ids do marks[i] = marks[i] or found[i] end
-  end
-  return marks
-end
-
--- The directory names a slice before it has marks: one that it did not name would not be
--- looked into.
-local function mark(list) -- of IDs and marks
-  local slice, known = format('%d', current), false
-  for _, other in ipairs(living) do known = known or other == slice end
-  if not known then
+-- Stores records, a list of IDs and values, in a slice. The directory names a slice before
+-- it has any: one that it did not name would not be looked into.
+local function store(slice, list)
+  if #list == 0 then return end
+  local named = false
+  for _, other in ipairs(living) do named = named or other == slice end
+  if not named then
     living[#living + 1] = slice
     storeDirectory()
   end
-  on(slice, 'HSET', list)
+  for from = 1, #list, 1000 do
+    call('HSET', prefix .. slice, unpack(list, from, math.min(from + 999, #list)))
+  end
 end
+
+-- Removes a record.
+local function drop(slice, id) call('HDEL', prefix .. slice, id) end
+
+local function sameContent(tag, other) return tag == other or tag == '\0\0' or other == '\0\0' end

@@ -23,7 +23,7 @@ type mark struct {
 }
 
 const (
-	chunkBits  = 6
+	chunkBits  = 8
 	chunkSize  = 1 << chunkBits
 	numberMask = uint32(leased) - 1
 )
