@@ -3,17 +3,19 @@
 //
 // # Layout
 //
-// An ID being processed is a field of one hash, with the claim's token, digest and
-// deadline. A processed one is a field of the hash of the slice of time in which it was
-// completed, an eighth of the window: half of the token, so that completing again after
-// a lost answer is told from completing by somebody else, and 16 bits of the digest. The
-// directory, one string, names the slices there are. A claim looks into all of them; a
-// slice that is over goes as a whole, with UNLINK, so nothing is scanned.
+// An ID has one record, a field of a hash. There is a hash for each slice of time, an
+// eighth of the window. The record of an ID being processed lies in the slice of its
+// deadline: the claim's token (8 bytes), 16 bits of the digest, and the deadline. That of
+// a processed one lies in the slice in which it was completed: half of the token, so that
+// completing again after a lost answer is told from completing by somebody else, and the
+// 16 bits. The directory, one string, names the slices there are. A claim looks into all
+// of them; a slice that is over goes as a whole, with UNLINK, so nothing is scanned, and
+// leases whose events never came again go with it.
 //
 // This is the opposite choice of the marks package, which the adapter's own strategy
-// uses: 72 bytes an ID instead of 24, for a half to a third of the server's time. There the
-// marks are a part of a script that moves the messages too. Here they are all that Redis
-// does, beside a broker that needs the processors.
+// uses: 72 bytes an ID instead of 24, for a third of the server's time. There the marks
+// are a part of a script that moves the messages too. Here they are all that Redis does,
+// beside a broker that needs the processors.
 //
 // Every call is one script, so a look and the write after it are one step. Time is
 // the server's. In a cluster IDs are divided into 64 shards, each on one node, and a

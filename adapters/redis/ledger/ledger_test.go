@@ -150,6 +150,54 @@ func TestAbandonedLeasesAreRemoved(t *testing.T) {
 	require.EqualValues(t, 3, records, "the two marks and the last lease: %q", keys)
 }
 
+// An ID has one record at any time, in whichever slice it was put: a lease that was taken
+// over, renewed or completed in a later slice is gone from its own. Else the older record
+// could be found in place of the newer.
+func TestAnIDHasOneRecord(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
+	defer client.Close()
+	var skew time.Duration
+	prefix := fmt.Sprintf("hapax:test:%d", dedup.NextToken())
+	l, err := ledger.New(client, ledger.Config{Window: 8 * time.Hour, Prefix: prefix, Clock: func() time.Duration { return skew }})
+	require.NoError(t, err)
+	entry := func() []*dedup.Entry {
+		return []*dedup.Entry{{ID: dedup.NewID(dedup.Scope{}, "order"), Token: dedup.NextToken()}}
+	}
+	records := func() (count int64) {
+		keys, err := client.Keys(t.Context(), prefix+":ids:*:*").Result()
+		require.NoError(t, err)
+		for _, key := range keys {
+			count += client.HLen(t.Context(), key).Val()
+		}
+		return count
+	}
+	first, second := entry(), entry()
+	require.NoError(t, l.Claim(t.Context(), time.Minute, first))
+	skew = time.Hour
+	require.NoError(t, l.Claim(t.Context(), time.Minute, second))
+	require.Equal(t, dedup.Fresh, second[0].Verdict, "taken over")
+	require.EqualValues(t, 1, records())
+	skew = 2 * time.Hour
+	require.NoError(t, l.Renew(t.Context(), time.Minute, second))
+	require.False(t, second[0].Lost)
+	require.EqualValues(t, 1, records())
+	skew = 3 * time.Hour
+	require.NoError(t, l.Complete(t.Context(), first))
+	require.True(t, first[0].Lost, "fenced")
+	require.NoError(t, l.Complete(t.Context(), second))
+	require.False(t, second[0].Lost)
+	require.EqualValues(t, 1, records())
+	skew = 11*time.Hour + time.Minute // more than a window later, of a slice more
+	third := entry()
+	require.NoError(t, l.Claim(t.Context(), time.Minute, third))
+	require.Equal(t, dedup.Duplicate, third[0].Verdict)
+	skew = 13 * time.Hour
+	require.NoError(t, l.Claim(t.Context(), time.Minute, third))
+	require.Equal(t, dedup.Fresh, third[0].Verdict)
+	require.NoError(t, l.Release(t.Context(), third))
+	require.Zero(t, records())
+}
+
 // What an ID takes in memory, by the server's own account. HAPAX_SOAK=1 marks a million.
 func TestMemory(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
