@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -88,6 +90,9 @@ func (w workerSettings) relay(ctx context.Context) message.HandlerFunc {
 		if begun.Add(1) <= w.Slow || w.Slow == 0 {
 			<-time.After(w.Takes) // work that knows nothing of contexts
 		}
+		for w.Waits && !w.released() {
+			<-time.After(10 * time.Millisecond)
+		}
 		if delivery.Attempt <= w.FailAttempts {
 			return nil, errRefused
 		}
@@ -95,6 +100,16 @@ func (w workerSettings) relay(ctx context.Context) message.HandlerFunc {
 		output.Metadata.Set(metaRelay, w.Name)
 		return []*message.Message{output}, nil
 	}
+}
+
+// A file says that handlers need wait no longer.
+func (w workerSettings) release() error {
+	return os.WriteFile(filepath.Join(w.Folder, "released"), nil, 0o600)
+}
+
+func (w workerSettings) released() bool {
+	_, err := os.Stat(filepath.Join(w.Folder, "released"))
+	return err == nil
 }
 
 // book counts what came out of the first stage: a row for every event ID, so that

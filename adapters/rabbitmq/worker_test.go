@@ -41,6 +41,8 @@ type workerSettings struct {
 	// many.
 	Takes time.Duration
 	Slow  int64
+	// Waits: the first stage's handler works until the run releases it.
+	Waits bool
 	// Deaf: the renewals of leases go nowhere, and nobody notices.
 	Deaf bool
 	// FailAttempts is how often the first stage's handler fails on a message.

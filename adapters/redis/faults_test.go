@@ -75,8 +75,8 @@ func TestFrozenConsumers(t *testing.T) {
 		t.Run(claim, func(t *testing.T) {
 			t.Parallel()
 			require.NoError(t, scenario{
-				claim: claim, consumers: 3, takes: 5 * time.Millisecond, workload: fault.Workload{Seed: 2, Events: 1200, Duplicates: 0.1},
-				plan: fault.Plan{Seed: 3, Effects: 1100, Strikes: []fault.Strike{{Action: fault.ActionPause, EveryEffects: 350, For: 2 * lease}}},
+				claim: claim, consumers: 3, takes: 20 * time.Millisecond, workload: fault.Workload{Seed: 2, Events: 1200, Duplicates: 0.1},
+				plan: fault.Plan{Seed: 3, Effects: 1100, Strikes: []fault.Strike{{Action: freezeAtWork, EveryEffects: 350, For: 2 * lease}}},
 			}.run(t).Err())
 		})
 	}

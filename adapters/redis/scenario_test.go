@@ -3,10 +3,13 @@ package redis_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hapax-go/hapax/adapters/redis"
 	"github.com/hapax-go/hapax/dedup"
@@ -24,6 +28,10 @@ import (
 func sharedURL(t *testing.T) string {
 	return "redis://" + servers.Require(t, servers.Redis).Hosts[0]
 }
+
+// freezeAtWork freezes a consumer that has deliveries in flight; in a fleet that loses
+// none.
+const freezeAtWork fault.Action = "freeze at work"
 
 // scenario is a run of consumers under faults.
 type scenario struct {
@@ -79,12 +87,14 @@ func (s scenario) run(t *testing.T) fault.Report {
 
 	var mu sync.Mutex
 	var deliveries []fault.Delivery
+	var last atomic.Uint64 // who began last
 	fleet := fault.NewFleet(func(n int) fault.Command {
 		command := fault.Command{
 			Name: fmt.Sprintf("consumer-%d", n), Role: "worker", Args: []string{s.through, in, out, s.claim, s.takes.String()},
 			OnEvent: func(data json.RawMessage) {
 				var d fault.Delivery
 				if json.Unmarshal(data, &d) == nil {
+					last.Store(uint64(n))
 					mu.Lock()
 					deliveries = append(deliveries, d)
 					mu.Unlock()
@@ -101,7 +111,16 @@ func (s scenario) run(t *testing.T) fault.Report {
 	defer cancel()
 	require.NoError(t, fleet.Start(ctx, s.consumers))
 	if len(s.plan.Strikes) > 0 {
-		runner := fault.Runner{Fleet: fleet, Plan: s.plan, Hooks: s.hooks, Progress: func(ctx context.Context) (int64, error) {
+		var freezes errgroup.Group
+		hooks := map[fault.Action]func(context.Context, fault.Step) error{
+			freezeAtWork: func(_ context.Context, step fault.Step) error {
+				target := last.Load() - 1 // it has many keys, with many events each
+				freezes.Go(func() error { return fleet.Pause(ctx, target, step.For) })
+				return nil
+			},
+		}
+		maps.Copy(hooks, s.hooks)
+		runner := fault.Runner{Fleet: fleet, Plan: s.plan, Hooks: hooks, Progress: func(ctx context.Context) (int64, error) {
 			length, err := client.XLen(ctx, out).Result()
 			if err != nil {
 				return 0, nil //nolint:nilerr // the server may be down, on purpose
@@ -109,7 +128,7 @@ func (s scenario) run(t *testing.T) fault.Report {
 			return length, nil
 		}}
 		_, err := runner.Run(ctx)
-		require.NoError(t, err)
+		require.NoError(t, errors.Join(err, freezes.Wait()))
 	}
 	var earlier []fault.Effect
 	require.Eventually(t, func() bool { // the server may be coming back

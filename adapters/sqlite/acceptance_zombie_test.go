@@ -4,11 +4,13 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/fault"
+	"github.com/hapax-go/hapax/internal/fault/effects"
 )
 
 // Scenario 4: a consumer is frozen in the middle of its handler for twice the
@@ -32,13 +34,16 @@ func TestAcceptanceZombie(t *testing.T) {
 		},
 		hooks: func(r *run) map[fault.Action]func(context.Context, fault.Step) error {
 			return map[fault.Action]func(context.Context, fault.Step) error{freeze: func(ctx context.Context, step fault.Step) error {
-				joined := make(chan error, 1)
-				go func() { joined <- r.fleet.Join(ctx, 0) }() // whoever is in the group has nothing to do
-				err := r.fleet.Pause(ctx, 0, step.For)         // number 1: the lowest lives longest
-				if err == nil {
-					err = <-joined
-				}
-				return err
+				// Number 1: the lowest lives longest. All effects meanwhile are its heir's.
+				return r.fleet.Supersede(ctx, 0, step.For, func(ctx context.Context) error {
+					for {
+						count, err := effects.Progress(ctx, r.shop)
+						if err != nil || count > 0 {
+							return err
+						}
+						<-time.After(20 * time.Millisecond)
+					}
+				})
 			}}
 		},
 	}

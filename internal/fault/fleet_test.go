@@ -1,6 +1,8 @@
 package fault_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -89,6 +91,33 @@ func TestFleetPauses(t *testing.T) {
 	for last := receive(t, received); receive(t, received) < last+len(received)+10_000; {
 	}
 	require.Equal(t, fault.Counts{Started: 1, Pauses: 1}, fleet.Counts())
+}
+
+func TestFleetSupersedes(t *testing.T) {
+	first, onFirst := numbers()
+	heir, onHeir := numbers()
+	fleet := newFleet(t, 1, func(number int) fault.Command {
+		if number == 1 {
+			return fault.Command{Role: "counter", OnEvent: onFirst}
+		}
+		return fault.Command{Role: "counter", OnEvent: onHeir}
+	})
+	receive(t, first)
+	require.NoError(t, fleet.Supersede(t.Context(), 0, 50*time.Millisecond, func(context.Context) error {
+		receive(t, heir)
+		for len(first) > 0 { // what was under way
+			receive(t, first)
+		}
+		return nil
+	}))
+	for last := receive(t, first); receive(t, first) < last+len(first)+10_000; {
+	}
+	require.Equal(t, fault.Counts{Started: 2, Pauses: 1, Joins: 1}, fleet.Counts())
+
+	failure := errors.New("the heir has done nothing")
+	require.ErrorIs(t, fleet.Supersede(t.Context(), 0, 0, func(context.Context) error { return failure }), failure)
+	require.NoError(t, fleet.Shutdown(grace))
+	require.ErrorIs(t, fleet.Supersede(t.Context(), 0, 0, func(context.Context) error { return nil }), fault.ErrNoTarget)
 }
 
 func TestFleetReportsUnexpectedEnds(t *testing.T) {

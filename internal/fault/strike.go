@@ -66,6 +66,37 @@ func (f *Fleet) Pause(ctx context.Context, target uint64, pause time.Duration) e
 	return chosen.Continue()
 }
 
+// Supersede freezes the child that target stands for and lets another join, its heir. The
+// first is thawed when done has returned, which waits until the heir has done its part,
+// however long that takes on this machine; but not before a time is over.
+func (f *Fleet) Supersede(ctx context.Context, target uint64, least time.Duration, done func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	frozen, thaw := context.WithCancel(ctx)
+	heir := make(chan error, 1)
+	go func() {
+		defer thaw()
+		over := time.After(least)
+		err := f.Join(ctx, 0)
+		if err == nil {
+			err = done(ctx)
+		}
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
+		heir <- err
+	}()
+	if err := f.Pause(frozen, target, forever); err != nil {
+		cancel()
+		<-heir
+		return err
+	}
+	return <-heir
+}
+
+const forever = 24 * time.Hour // until the context ends
+
 // Leave asks the child that target stands for to stop, and waits until it has.
 // It is not replaced. One that does not stop within the grace, or not with
 // status 0, is an error. With floor or fewer children nobody leaves:

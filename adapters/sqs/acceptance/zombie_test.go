@@ -31,24 +31,15 @@ func TestZombie(t *testing.T) {
 			},
 			hooks: func(r *run) map[fault.Action]func(context.Context, fault.Step) error {
 				return map[fault.Action]func(context.Context, fault.Step) error{freeze: func(ctx context.Context, step fault.Step) error {
-					frozen, thaw := context.WithCancel(ctx)
-					defer thaw()
-					over, least := make(chan error, 1), time.After(step.For)
-					go func() { over <- r.fleet.Pause(frozen, 0, r.within) }()
 					r.mu.Lock()
 					held := slices.Clone(r.begun)
 					r.mu.Unlock()
-					if err := r.fleet.Join(ctx, 0); err != nil {
-						return err
-					}
-					// It thaws when its heir has committed what it holds, however long that
-					// takes here.
-					for !r.tookEffect(held) && ctx.Err() == nil {
-						<-time.After(20 * time.Millisecond)
-					}
-					<-least
-					thaw()
-					return <-over
+					return r.fleet.Supersede(ctx, 0, step.For, func(ctx context.Context) error {
+						for !r.tookEffect(held) && ctx.Err() == nil {
+							<-time.After(20 * time.Millisecond)
+						}
+						return ctx.Err()
+					})
 				}}
 			},
 		}
