@@ -1,5 +1,7 @@
 -- Known of each ID: token (8) and digest tag (2).
 -- Returns a digit for each: 1 fresh, 2 duplicate, 3 in flight, 4 conflict.
+local function sameContent(tag, other) return tag == other or tag == '\0\0' or other == '\0\0' end
+
 open()
 local records, where = find()
 local slice, till = sliceOf(deadline), format('%.0f', deadline)

@@ -13,8 +13,8 @@
 // leases whose events never came again go with it.
 //
 // This is the opposite choice of the marks package, which the adapter's own strategy
-// uses: 72 bytes an ID instead of 24, for a third of the server's time. There the marks
-// are a part of a script that moves the messages too. Here they are all that Redis does,
+// uses: 72 bytes an ID instead of 24, for less of the server's time. There the marks are
+// a part of a script that moves the messages too. Here they are all that Redis does,
 // beside a broker that needs the processors.
 //
 // Every call is one script, so a look and the write after it are one step. Time is

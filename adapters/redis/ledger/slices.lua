@@ -66,5 +66,3 @@ end
 
 -- Removes a record.
 local function drop(slice, id) call('HDEL', prefix .. slice, id) end
-
-local function sameContent(tag, other) return tag == other or tag == '\0\0' or other == '\0\0' end
