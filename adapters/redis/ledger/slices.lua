@@ -10,7 +10,7 @@ local prefix = KEYS[1] .. ':'
 local time = call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[2])
 local deadline = now + tonumber(ARGV[3])
-local reach = 8 -- a record lives for its slice and so many more
+local reach = 8 -- a record lives for its slice and so many more: marks.Slices
 local living = {} -- the slices there are
 
 local function sliceOf(ms) return format('%.0f', math.floor(ms / tonumber(ARGV[1]))) end

@@ -5,8 +5,8 @@ import "github.com/hapax-go/hapax/dedup"
 // marks is the log of a shard's marks in the order in which they were made,
 // which is the order in which they expire. A chunk holds those whose numbers differ
 // in the lowest bits only: 12 KiB, because the garbage collector looks for each chunk.
-// Numbers have 31 bits and wrap around, which is harmless
-// while less than 2³¹ marks of a shard are alive.
+// Numbers have 31 bits and wrap around, which is harmless while less than 2³¹ marks of a
+// shard are alive.
 type marks struct {
 	next   uint32 // number of the next mark
 	oldest uint32

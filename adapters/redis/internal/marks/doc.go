@@ -4,11 +4,11 @@
 // # Layout
 //
 // A set of marks is many short strings, the buckets. A bucket is a row of records of 18
-// bytes: an ID without its first byte (15), the slice of time in which it was marked
-// (1) and 16 bits of the payload's digest. A bucket has free places at its end, up to the next size in which the
-// server's allocator has memory to give: they cost nothing, and a mark is written into
-// one in place, which keeps the append-only file and the replicas' stream small. A
-// record whose slice is 0 is free.
+// bytes: an ID without its first byte (15), the slice of time in which it was marked (1)
+// and 16 bits of the payload's digest. A bucket has free places at its end, up to the next
+// size in which the server's allocator has memory to give: they cost nothing, and a mark
+// is written into one in place, which keeps the append-only file and the replicas' stream
+// small. A record whose slice is 0 is free.
 //
 // The first byte is not stored because the bucket's number implies it: there are at
 // least 256 buckets. So an ID is always compared in full (I8).
