@@ -31,6 +31,7 @@ func TestKilledConsumersInCluster(t *testing.T) {
 				s := scenario{
 					server: clusterURL(t), claim: claim, consumers: 3, takes: time.Millisecond, plan: kills(200, 900),
 					workload: fault.Workload{Seed: 12, Events: soaked(1200, 20_000), Keys: 64, Duplicates: 0.2}, absorbing: !tagged,
+					failpoints: diesAtWork,
 				}
 				if s.in, s.out = newTopic(t), newTopic(t); tagged {
 					s.in, s.out = "{"+s.in+"}.in", "{"+s.in+"}.out"

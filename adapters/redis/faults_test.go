@@ -32,20 +32,22 @@ func kills(every int64, effects int64) fault.Plan {
 	return fault.Plan{Seed: 7, Effects: effects, Strikes: []fault.Strike{{Action: fault.ActionKill, EveryEffects: every, Jitter: 0.3}}}
 }
 
+// diesAtWork: kills by progress may find nobody at work. One of the first three
+// consumers, who share the work, dies at work for certain.
+func diesAtWork(n int) string {
+	if n > 3 {
+		return ""
+	}
+	return fmt.Sprintf("%s@%d", failpoint.AfterHandle, 20*n)
+}
+
 // Scenario 1, and its control run.
 func TestKilledConsumers(t *testing.T) {
 	t.Parallel()
 	s := scenario{
 		consumers: 3, takes: time.Millisecond, plan: kills(300, 2000),
-		workload: fault.Workload{Seed: 1, Events: 2500, Keys: 64, Duplicates: 0.2},
-		// Those kills may find nobody at work. One of the first three consumers, who
-		// share the work, dies at work for certain.
-		failpoints: func(n int) string {
-			if n > 3 {
-				return ""
-			}
-			return fmt.Sprintf("%s@%d", failpoint.AfterHandle, 20*n)
-		},
+		workload:   fault.Workload{Seed: 1, Events: 2500, Keys: 64, Duplicates: 0.2},
+		failpoints: diesAtWork,
 	}
 	if soak {
 		s.workload.Events, s.workload.Keys = 100_000, 500
