@@ -37,7 +37,7 @@ func run(setup func(*Service)) error {
 	}
 	service, err := New(ctx, cfg)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, newLogger(cfg.Log), err)
 	}
 	setup(service)
 	return service.Run(ctx)

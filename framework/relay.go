@@ -21,14 +21,14 @@ import (
 func RunRelay(ctx context.Context, cfg *config.Config, options ...Option) (err error) {
 	s, err := New(ctx, cfg, options...)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, newLogger(cfg.Log), err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if _, err := s.openDatabase(ctx); err != nil {
-		return err
+		return unlessStopped(ctx, s.logger, err)
 	}
 	if err := s.startRelay(ctx); err != nil {
-		return err
+		return unlessStopped(ctx, s.logger, err)
 	}
 	stopAdmin, err := s.serveAdmin()
 	if err != nil {

@@ -119,6 +119,14 @@ func TestRunRelay(t *testing.T) {
 	})
 }
 
+// A relay that is told to stop while it starts has done as it was told.
+func TestRunRelayStoppedWhileStarting(t *testing.T) {
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	cfg := parse(t, fmt.Sprintf("sql: {dsn: %q}\n", "file:"+t.TempDir()+"/outbox.db"))
+	require.NoError(t, framework.RunRelay(stopped, cfg, framework.WithLogger(slog.New(slog.DiscardHandler))))
+}
+
 func TestRunRelaySaysWhatIsMissing(t *testing.T) {
 	quiet := framework.WithLogger(slog.New(slog.DiscardHandler))
 	err := framework.RunRelay(t.Context(), parse(t, ""), quiet)

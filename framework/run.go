@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -14,11 +15,7 @@ import (
 func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err := s.start(ctx); err != nil {
-		if ctx.Err() != nil { // told to stop before it took anything
-			s.logger.Info("stopped while starting", "error", err)
-			return nil
-		}
-		return err
+		return unlessStopped(ctx, s.logger, err)
 	}
 	s.measure()
 	stopAdmin, err := s.serveAdmin()
@@ -52,6 +49,16 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	<-routing
 	s.logger.Info("drained", "took", time.Since(started).Round(time.Millisecond))
 	return err
+}
+
+// unlessStopped is what a start that failed comes to. If ctx ended meanwhile that
+// is nothing: what is told to stop before it took anything has done so.
+func unlessStopped(ctx context.Context, logger *slog.Logger, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	logger.Info("stopped while starting", "error", err)
+	return nil
 }
 
 // start checks the service and mounts its handlers.

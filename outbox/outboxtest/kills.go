@@ -49,6 +49,9 @@ func relayChild(ctx context.Context, args []string) int {
 		return fail(err)
 	}
 	db, _, err := sqldb.Open(ctx, config.DSN)
+	if ctx.Err() != nil { // told to stop before it began
+		return 0
+	}
 	if err != nil {
 		return fail(err)
 	}
