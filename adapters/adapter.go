@@ -52,6 +52,7 @@ type Subscription struct {
 	Ordering Ordering
 	// MaxDeliveries sends a message to the dead-letter topic that was handed out
 	// this often and never acknowledged (it may be what kills its consumer).
+	// Where the message was not to blame, Delivery.Excuse keeps it from counting.
 	// Default 20; negative: no limit.
 	MaxDeliveries int
 	// RedeliveryDelay is the pause before a nacked message is handed out again

@@ -17,6 +17,8 @@ type Delivery struct {
 	Position string
 
 	retryAfter atomic.Int64
+	excuse     atomic.Bool
+	excused    int
 }
 
 type deliveryKey struct{}
@@ -39,6 +41,24 @@ func (d *Delivery) RetryAfter(after time.Duration) {
 	if d != nil {
 		d.retryAfter.Store(int64(after))
 	}
+}
+
+// Excuse says that the message, if it is nacked now, is not to blame: a store or a
+// broker around the handler is away, or another worker has the event. The handing-out
+// does not count against Subscription.MaxDeliveries. Safe on nil.
+func (d *Delivery) Excuse() {
+	if d != nil {
+		d.excuse.Store(true)
+	}
+}
+
+// Counted returns how many of attempts, the present one included, count against
+// Subscription.MaxDeliveries. An adapter asks once for every nack.
+func (d *Delivery) Counted(attempts int) int {
+	if d.excuse.Swap(false) {
+		d.excused++
+	}
+	return attempts - d.excused
 }
 
 // Requested returns the delay asked for by RetryAfter, or zero.

@@ -81,8 +81,12 @@ func (d DeadLetter) Middleware(handle message.HandlerFunc) message.HandlerFunc {
 			d.postpone(ctx, later.Delay)
 			return nil, err
 		case outcome != Buried, ctx.Err() != nil:
-			if fromAround(err) {
+			switch {
+			case fromAround(err):
+				adapters.DeliveryFrom(ctx).Excuse()
 				d.postpone(ctx, d.delay(ctx))
+			case errors.Is(err, dedup.ErrInFlight): // a copy of what is being processed
+				adapters.DeliveryFrom(ctx).Excuse()
 			}
 			return nil, err
 		}

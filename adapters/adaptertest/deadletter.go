@@ -42,3 +42,23 @@ func (s *suite) deadLetter(t *testing.T) {
 	letter.Ack()
 	letters.receiveNothing(t, "one message died, once")
 }
+
+// excused: what is not to blame for its nacks is handed out as often as it takes,
+// with attempts that are counted on.
+func (s *suite) excused(t *testing.T) {
+	broker, topic := s.open(t), s.Topic(t)
+	letters := s.join(t, broker, dedup.DeadLetterTopic(topic), adapters.Subscription{Group: "undertaker"})
+	m := s.join(t, broker, topic, adapters.Subscription{MaxDeliveries: 3})
+	s.publish(t, broker, topic, newMessage("innocent", "x"))
+	for attempt := range 8 {
+		msg := m.receive(t)
+		delivery := adapters.DeliveryFrom(msg.Context())
+		require.Equal(t, attempt+1, delivery.Attempt)
+		if attempt != 2 && attempt != 5 { // two of three that count
+			delivery.Excuse()
+		}
+		msg.Nack()
+	}
+	m.receive(t).Ack()
+	letters.receiveNothing(t, "the message was acked")
+}

@@ -204,7 +204,11 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	s := d.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if limit := d.subscription.MaxDeliveries; limit > 0 && d.item.attempts >= limit {
+	counted := d.Counted(d.item.attempts)
+	if s.has("counts the excused") {
+		counted = d.item.attempts
+	}
+	if limit := d.subscription.MaxDeliveries; limit > 0 && counted >= limit {
 		if d.settle(d.item) && !s.has("drops dead letters") {
 			letter := d.item.msg.Copy()
 			if !s.has("gives no reason") {

@@ -107,7 +107,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	case !d.partition.mayStay(d.record.Offset):
 		d.inactive()
 		return 0, false // another member gets it
-	case c.exhausted(d.attempts):
+	case c.exhausted(d.Counted(d.attempts)):
 		c.bury(d, fmt.Sprintf("handed out %d times and never acknowledged", d.attempts))
 		return 0, false
 	}

@@ -77,12 +77,12 @@ func (d *delivery) Acked() {
 // own count along.
 func (d *delivery) Nacked() (time.Duration, bool) {
 	d.cancel(nil)
-	c := d.session.consumer
+	c, counted := d.session.consumer, d.Counted(d.attempts)
 	switch {
 	case d.session.lost():
 		d.session.open.Add(-1)
 		return 0, false // it is another session's by now
-	case c.exhausted(d.attempts):
+	case c.exhausted(counted):
 		d.session.open.Add(-1)
 		c.bury(d, d.attempts)
 		return 0, false
@@ -93,7 +93,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	}
 	if d.parks(after) {
 		d.session.open.Add(-1)
-		c.park(d, d.attempts, time.Now().Add(after))
+		c.park(d, counted, time.Now().Add(after))
 		return 0, false
 	}
 	d.RetryAfter(0)

@@ -72,7 +72,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 		d.done()
 		d.member.recheck.Store(true)
 		return 0, false
-	case c.exhausted(d.attempts):
+	case c.exhausted(d.Counted(d.attempts)):
 		c.bury(d, fmt.Sprintf("handed out %d times and never acknowledged", d.attempts))
 		return 0, false
 	}

@@ -36,9 +36,7 @@ type delivery struct {
 	// settled: a strategy's commit has deleted the pending row already.
 	settled atomic.Bool
 	// fenced: a commit found that the pending row is not this member's any more.
-	fenced atomic.Bool
-	// undone: a commit failed through no fault of this message.
-	undone  atomic.Bool
+	fenced  atomic.Bool
 	ctx     *adapters.DeliveryContext // of the message handed out last
 	retryAt time.Time                 // set by Nacked; read by Abandoned, which follows it
 }
@@ -73,7 +71,7 @@ func (d *delivery) Acked() {
 func (d *delivery) Nacked() (time.Duration, bool) {
 	d.ctx.End(nil)
 	c := d.member.consumer
-	undone := d.undone.Swap(false)
+	counted := d.Counted(d.attempts)
 	switch {
 	case d.settled.Load():
 		// Its commit was told to have succeeded, or the row was gone: there is
@@ -81,7 +79,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 		return 0, false
 	case d.fenced.Load() || d.member.lost():
 		return 0, false // another member has it by now
-	case !undone && c.exhausted(d.attempts):
+	case c.exhausted(counted):
 		c.bury(d, fmt.Sprintf("handed out %d times and never acknowledged", d.attempts))
 		return 0, false
 	}
@@ -91,10 +89,8 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	}
 	d.RetryAfter(0)
 	d.retryAt = time.Now().Add(after)
-	if !undone {
-		c.recount(d.row, d.attempts)
-		d.attempts++
-	}
+	c.recount(d.row, counted)
+	d.attempts++
 	return after, true
 }
 
@@ -106,7 +102,7 @@ func (d *delivery) fence(err error) {
 		signal(d.member.consumer.doubt)
 	}
 	if errors.Is(err, inbox.ErrUndone) {
-		d.undone.Store(true)
+		d.Excuse()
 	}
 }
 

@@ -88,12 +88,12 @@ func (d *delivery) Acked() {
 // no groups, takes back what is to wait for long, instead of it filling the window.
 func (d *delivery) Nacked() (time.Duration, bool) {
 	d.cancel(nil)
-	c := d.consumer
+	c, counted := d.consumer, d.Counted(d.attempts)
 	switch {
 	case d.isLost() != nil:
 		c.release(d, true)
 		return 0, false
-	case c.exhausted(d.attempts):
+	case c.exhausted(counted):
 		d.bury(d.attempts)
 		return 0, false
 	}
@@ -102,7 +102,8 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 		after = max(c.subscription.RedeliveryDelay, 0)
 	}
 	d.RetryAfter(0)
-	if !c.queue.fifo && after > c.broker.config.VisibilityTimeout {
+	// But not one that was excused: SQS counts receives, and those of an outage add up.
+	if !c.queue.fifo && counted == d.attempts && after > c.broker.config.VisibilityTimeout {
 		d.giveBack(after)
 		return 0, false
 	}

@@ -55,7 +55,8 @@ type Consumer struct {
 	Ordering string `yaml:"ordering" enum:"key|partition|none"`
 	// MaxDeliveries sends a message to the dead-letter topic that was handed
 	// out this often and never acknowledged: it may be what kills its consumer.
-	// -1: no limit. Default 20.
+	// Failures of a store or a broker around the handler do not count, nor waiting
+	// for another worker that has the event. -1: no limit. Default 20.
 	MaxDeliveries int `yaml:"max_deliveries" min:"-1"`
 	// RedeliveryDelay is the pause before a failed message is handed out again,
 	// unless the handler asks for another. 0: at once. Default 100ms.
