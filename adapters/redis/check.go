@@ -108,5 +108,5 @@ func parseInfo(info string) map[string]string {
 
 // isGone reports that a stream or group does not exist.
 func isGone(err error) bool {
-	return redis.HasErrorPrefix(err, "NOGROUP") || redis.HasErrorPrefix(err, "ERR no such key")
+	return redis.HasErrorPrefix(err, "NOGROUP") || redis.HasErrorPrefix(err, "no such key")
 }

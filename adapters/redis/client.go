@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // Connect returns a connected client, for stores that live beside the broker. The
-// caller closes it. The client never repeats a command by itself.
+// caller closes it. The client never repeats a command by itself, but in a cluster.
 func Connect(ctx context.Context, config Config) (redis.UniversalClient, error) {
 	if err := config.complete(); err != nil {
 		return nil, err
@@ -21,9 +22,10 @@ func Connect(ctx context.Context, config Config) (redis.UniversalClient, error) 
 	return client, nil
 }
 
-// newClient connects. The client never repeats a command by itself: a repeated
-// XREADGROUP whose first answer was lost leaves entries pending that nobody has
-// seen, and a repeated publish is a copy. Who sends a command knows what to do.
+// newClient connects. The client never repeats a command by itself, because who sends
+// it knows what to do. But the client of a cluster does, up to MaxRedirects times,
+// after a connection broke: a publish may so become a copy (with its ID), and what must
+// not be repeated says so itself.
 func newClient(c Config) redis.UniversalClient {
 	switch c.Mode {
 	case Cluster:
@@ -72,7 +74,7 @@ func explain(ctx context.Context, c Config, err error) error {
 		return ctx.Err()
 	case redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "WRONGPASS"):
 		return fmt.Errorf("log in to %s as %q: %w: check redis.username and redis.password", where, c.Username, err)
-	case redis.HasErrorPrefix(err, "NOPERM"):
+	case denied(err):
 		return fmt.Errorf("use %s: %w", where, permission(c, err))
 	default:
 		return fmt.Errorf("connect to %s: %w: check that the server runs there, and redis.mode, redis.addresses and redis.tls", where, err)
@@ -81,13 +83,19 @@ func explain(ctx context.Context, c Config, err error) error {
 
 // Permissions are the rules that a user of an access control list needs, on the keys
 // of its topics and hapax:*. INFO and CONFIG GET are for the start-up check only.
-const Permissions = "+@stream +@scripting +@connection +@transaction +get +set +setrange +mget +del +exists +hget +hgetall +hset +hdel " +
+const Permissions = "+@stream +@scripting +@connection +@transaction +get +set +setrange +mget +del +unlink +exists +hget +hmget +hgetall +hset +hdel " +
 	"+zadd +zrem +zscore +zrangebyscore +time +info +config|get +cluster|slots +cluster|shards +cluster|nodes +command"
 
 // permission adds to a refusal what would have been needed.
 func permission(c Config, err error) error {
-	if !redis.HasErrorPrefix(err, "NOPERM") {
+	if !denied(err) {
 		return err
 	}
 	return fmt.Errorf("%w: user %q needs the rules %s (redis.Permissions) on the keys of its topics and on hapax:*", err, c.Username, Permissions)
+}
+
+// denied reports a command, or a key, that the user may not use; in a script the
+// server says it in other words.
+func denied(err error) bool {
+	return redis.HasErrorPrefix(err, "NOPERM") || err != nil && strings.Contains(err.Error(), "The user executing the script can't")
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
 	"github.com/hapax-go/hapax/dedup"
@@ -122,11 +123,35 @@ type call struct {
 	entries int
 }
 
-// A script knows streams by one byte.
-const maxStreams = 200
+const (
+	// A script knows streams by one byte, and the outputs of a unit are counted by two.
+	maxStreams, maxOutputs = 200, math.MaxUint16
+	// ownKeys come before the streams of outputs.
+	ownKeys = 5
+)
+
+// fits refuses a unit that no call could carry whole.
+func (u *unit) fits() error {
+	if len(u.outputs) > maxOutputs || len(u.entries) > maxOutputs {
+		return fmt.Errorf("%w: %d outputs of %d events in one commit, the limit of each is %d: publish a part of them from an event of its own",
+			dedup.ErrBadOutput, len(u.outputs), len(u.entries), maxOutputs)
+	}
+	if len(u.outputs) <= maxStreams-ownKeys {
+		return nil
+	}
+	topics := map[string]bool{}
+	for _, output := range u.outputs {
+		topics[output.topic] = true
+	}
+	if len(topics) > maxStreams-ownKeys {
+		return fmt.Errorf("%w: outputs to %d topics in one commit, the limit is %d: publish a part of them from an event of its own",
+			dedup.ErrBadOutput, len(topics), maxStreams-ownKeys)
+	}
+	return nil
+}
 
 func (m *membership) newCall() *call {
-	return &call{member: m, streams: map[string]int{}, keys: make([]string, 5, 8)}
+	return &call{member: m, streams: map[string]int{}, keys: make([]string, ownKeys, 8)}
 }
 
 // add puts a unit into the call; false when it must go into another: the call is

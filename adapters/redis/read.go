@@ -182,10 +182,10 @@ func (r *reader) fetch(m *membership, count int) (entries []redis.XMessage, want
 	var read *redis.XStreamSliceCmd
 	var waiting *redis.IntCmd
 	_, err = r.broker.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		read = pipe.XReadGroup(ctx, &redis.XReadGroupArgs{
-			Group: r.subscription.Group, Consumer: m.name, Streams: []string{r.topic, ">"},
-			Count: int64(count), Block: max(r.broker.config.Block, time.Millisecond),
-		})
+		read = redis.NewXStreamSliceCmd(ctx, "xreadgroup", "group", r.subscription.Group, m.name, "count", count,
+			"block", max(r.broker.config.Block, time.Millisecond).Milliseconds(), "streams", r.topic, ">")
+		read.SetFirstKeyPos(streamsPosition)
+		_ = pipe.Process(ctx, once{read}) // queues it
 		waiting = pipe.Exists(ctx, r.keys.waiting)
 		return nil
 	})
@@ -197,6 +197,17 @@ func (r *reader) fetch(m *membership, count int) (entries []redis.XMessage, want
 	}
 	return entries, waiting.Val() > 0, nil
 }
+
+// once is a command that the client does not repeat. A read whose answer was lost has
+// made entries pending that nobody has seen: repeated, it would hand out those behind
+// them first. MaxRetries does not keep the client of a cluster from repeating.
+type once struct{ *redis.XStreamSliceCmd }
+
+// NoRetry implements redis.Cmder.
+func (once) NoRetry() bool { return true }
+
+// streamsPosition is where XREADGROUP's first key is.
+const streamsPosition = 9
 
 // offer gives deliveries to the flow, but for those that others are to handle. What
 // the flow refuses, because it drains, stays pending until this member leaves in a

@@ -150,6 +150,9 @@ func (c *claim) Commit(_ context.Context, outputs []dedup.Output) error {
 	for _, d := range c.deliveries {
 		c.unit.entries = append(c.unit.entries, d.own())
 	}
+	if err := c.unit.fits(); err != nil {
+		return err
+	}
 	if err := failpoint.Hit(failpoint.BeforeMark); err != nil {
 		return err
 	}

@@ -26,7 +26,12 @@ import (
 func ParseURL(text string) (Config, error) {
 	parsed, err := url.Parse(text)
 	if err != nil || parsed.Host == "" || parsed.Scheme != "redis" && parsed.Scheme != "rediss" {
-		return Config{}, errors.New("parse redis url: expected redis://user:password@host:port/db, or rediss:// for TLS; special characters in the password must be percent-encoded")
+		return Config{}, errURL
+	}
+	if parsed.User == nil && strings.Contains(text, "@") {
+		// The server's name ended in the middle of a password with a / or ? in it, of
+		// which the errors below would show the rest.
+		return Config{}, errURL
 	}
 	values := parsed.Query()
 	take := func(name string) string {
@@ -69,6 +74,8 @@ func ParseURL(text string) (Config, error) {
 	completed := config // what the caller leaves out is filled in later
 	return config, completed.complete()
 }
+
+var errURL = errors.New("parse redis url: expected redis://user:password@host:port/db, or rediss:// for TLS; special characters in passwords must be percent-encoded")
 
 func urlTLS(take func(string) string) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: take("server_name")}

@@ -114,3 +114,11 @@ func TestTakesOverFromTheOfficialSubscriber(t *testing.T) {
 	require.Equal(t, "uuid", msg.UUID)
 	msg.Ack()
 }
+
+// A stream that does not exist has no groups: that is no error.
+func TestStatsOfAMissingStream(t *testing.T) {
+	t.Parallel()
+	stats, err := openShared(t, nil).Stats(t.Context(), newTopic(t))
+	require.NoError(t, err)
+	require.Empty(t, stats)
+}

@@ -1,8 +1,10 @@
 package ledger_test
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,6 +56,25 @@ func TestConformanceInCluster(t *testing.T) {
 	address := servers.Require(t, servers.RedisCluster)
 	conformance(t, func(t *testing.T) redis.UniversalClient {
 		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: address.Hosts})
+		t.Cleanup(func() { require.NoError(t, client.Close()) })
+		return client
+	})
+}
+
+// The rules that the adapter names are enough for the ledger.
+func TestConformanceWithPermissions(t *testing.T) {
+	address := servers.Require(t, servers.Redis)
+	admin := redis.NewClient(&redis.Options{Addr: address.Hosts[0]})
+	defer admin.Close()
+	name := fmt.Sprintf("test-%d", dedup.NextToken())
+	rules := []any{"ACL", "SETUSER", name, "on", ">password", "~hapax:*"}
+	for rule := range strings.FieldsSeq(adapter.Permissions) {
+		rules = append(rules, rule)
+	}
+	require.NoError(t, admin.Do(t.Context(), rules...).Err())
+	defer func() { require.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", name).Err()) }()
+	conformance(t, func(t *testing.T) redis.UniversalClient {
+		client := redis.NewClient(&redis.Options{Addr: address.Hosts[0], Username: name, Password: "password"})
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		return client
 	})

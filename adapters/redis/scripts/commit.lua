@@ -50,6 +50,16 @@ local function refused(first, last)
   return nil
 end
 
+-- Lua has room for 8,000 arguments of a call.
+local function acknowledge(first, last)
+  if last - first < 5000 then return call('XACK', input, group, unpack(ARGV, first, last)) end
+  return acknowledge(first, first + 4999) + acknowledge(first + 5000, last)
+end
+
+local function remove(first, last)
+  for from = first, last, 5000 do call('XDEL', input, unpack(ARGV, from, math.min(from + 4999, last))) end
+end
+
 -- The arguments are positions in ARGV, but for those of outputs, which are counted.
 local function commit(firstMark, lastMark, from, to, first, last)
   -- Every entry of a unit of several must be this consumer's. One alone needs no
@@ -84,7 +94,7 @@ local function commit(firstMark, lastMark, from, to, first, last)
       published[outputs] = id
     end
   end
-  if result == 0 and last >= first and call('XACK', input, group, unpack(ARGV, first, last)) == 0 then result = 3 end
+  if result == 0 and last >= first and acknowledge(first, last) == 0 then result = 3 end
   if result ~= 0 then -- nobody has seen any of it
     for i = firstMark, marked do take(i) end
     for i = 1, outputs do call('XDEL', KEYS[byte(streams, from + i - 1)], published[i]) end
@@ -93,7 +103,7 @@ local function commit(firstMark, lastMark, from, to, first, last)
   for i = firstMark, lastMark do
     if #ARGV[i] > 18 then call('DEL', KEYS[4] .. sub(ARGV[i], 1, 16)) end
   end
-  if delete and last >= first then call('XDEL', input, unpack(ARGV, first, last)) end
+  if delete then remove(first, last) end
   return 0
 end
 
