@@ -76,7 +76,7 @@ func (b *Broker) Capabilities() adapters.Capabilities {
 		KeyOrder:             order,
 		OrderAcrossConsumers: b.config.FIFO,
 		BrokerDeduplicates:   b.config.FIFO,
-		MaxPayload:           maxMessage,
+		MaxPayload:           maxMessage - letterRoom,
 		Why: map[string]string{
 			"KeyOrder":             why,
 			"Strategies":           "SQS has no transactions: dedup-id and consumer are a ledger's strategies",

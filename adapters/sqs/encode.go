@@ -44,26 +44,56 @@ type encoded struct {
 	deduplication, group string
 }
 
+// letterRoom is what a message must leave free for the reason, place and time that a
+// dead letter adds: one that fills its queue's limit could never be buried, and would
+// hold its group up until SQS drops it.
+const letterRoom = 4 << 10
+
 // encode turns a message into what is sent to a queue.
-func (q *queue) encode(msg *message.Message) (encoded, error) {
-	body, encoding, err := encodeBody(msg.Payload, q.broker.config.Compress)
+func (q *queue) encode(msg *message.Message) (m encoded, err error) {
+	limit, letter := q.maxMessage, msg.Metadata.Get(dedup.MetaDeadReason) != ""
+	if !letter && limit > 8*letterRoom {
+		limit -= letterRoom
+	}
+	if m, err = q.pack(msg, q.broker.config.Compress); err != nil {
+		return m, err
+	}
+	if m.size > limit && letter {
+		if m, err = q.pack(shortened(msg), true); err != nil {
+			return m, err
+		}
+	}
+	if m.size > limit {
+		hint := "send a reference to the data"
+		if !q.broker.config.Compress {
+			hint += ", or set compress"
+		}
+		return m, fmt.Errorf("%w: message %s to %q has %d bytes as SQS counts them (payload %d), the limit of queue %q, with room for a dead letter's reason, is %d: %s",
+			dedup.ErrBadOutput, msg.UUID, q.topic, m.size, len(msg.Payload), q.name, limit, hint)
+	}
+	if q.fifo {
+		m.deduplication, m.group = fifoIDs(msg)
+	}
+	return m, nil
+}
+
+// shortened is a letter without what only explains its reason further.
+func shortened(letter *message.Message) *message.Message {
+	letter = letter.Copy()
+	delete(letter.Metadata, dedup.MetaDeadStack)
+	delete(letter.Metadata, dedup.MetaDeadError)
+	return letter
+}
+
+// pack makes body and attributes, and counts them as SQS does.
+func (q *queue) pack(msg *message.Message, compress bool) (encoded, error) {
+	body, encoding, err := encodeBody(msg.Payload, compress)
 	if err != nil {
 		return encoded{}, fmt.Errorf("%w: compress message %s to %q: %w", dedup.ErrBadOutput, msg.UUID, q.topic, err)
 	}
 	m := encoded{body: body, attributes: attributes(msg, encoding), size: len(body)}
 	for name, value := range m.attributes {
 		m.size += len(name) + len(*value.DataType) + len(*value.StringValue)
-	}
-	if m.size > q.maxMessage {
-		hint := "send a reference to the data"
-		if !q.broker.config.Compress {
-			hint += ", or set compress"
-		}
-		return encoded{}, fmt.Errorf("%w: message %s to %q has %d bytes as SQS counts them (payload %d), the limit of queue %q is %d: %s",
-			dedup.ErrBadOutput, msg.UUID, q.topic, m.size, len(msg.Payload), q.name, q.maxMessage, hint)
-	}
-	if q.fifo {
-		m.deduplication, m.group = fifoIDs(msg)
 	}
 	return m, nil
 }
@@ -155,6 +185,10 @@ func legalName(name string) bool {
 // are messages too: what they lack, the identity and the codec find missing, and
 // dead-letter them with the reason.
 func decode(m *types.Message) (*message.Message, error) {
+	if uuid, found := m.MessageAttributes[official.UUIDAttribute]; found && uuid.StringValue == nil {
+		uuid.StringValue = aws.String(string(uuid.BinaryValue)) // the official format panics
+		m.MessageAttributes[official.UUIDAttribute] = uuid
+	}
 	msg, err := wire.Unmarshal(m)
 	if err != nil {
 		return message.NewMessage("", []byte(aws.ToString(m.Body))), err

@@ -122,3 +122,59 @@ func TestFIFOIdentities(t *testing.T) {
 	m.Attributes["MessageDeduplicationId"] = "theirs"
 	require.Equal(t, "theirs", brokerID(m))
 }
+
+// What is taken from a producer can be buried, with the longest reason there may be.
+func TestLettersFit(t *testing.T) {
+	queue := testQueue(Config{})
+	largest := message.NewMessage("uuid", []byte(strings.Repeat("x", maxMessage-letterRoom-100)))
+	_, err := queue.encode(largest)
+	require.NoError(t, err)
+	letter := largest.Copy()
+	for name, size := range map[string]int{
+		dedup.MetaDeadReason: 50, dedup.MetaDeadError: 2 << 10, dedup.MetaDeadStack: 4 << 10, dedup.MetaDeadTopic: 80, dedup.MetaDeadPosition: 120,
+		dedup.MetaDeadService: 100, dedup.MetaDeadHandler: 100, dedup.MetaDeadAt: 30, dedup.MetaDeadAttempts: 2, dedup.MetaEventID: 200,
+	} {
+		letter.Metadata.Set(name, strings.Repeat("y", size))
+	}
+	m, err := queue.encode(letter)
+	require.NoError(t, err)
+	back, err := decode(received(m))
+	require.NoError(t, err)
+	require.Equal(t, largest.Payload, back.Payload)
+	require.Len(t, back.Metadata.Get(dedup.MetaDeadReason), 50)
+
+	largest.Payload = append(largest.Payload, make([]byte, 100)...)
+	_, err = queue.encode(largest)
+	require.ErrorIs(t, err, dedup.ErrBadOutput)
+}
+
+// SQS drops what has the deduplication ID of another message: two letters of one event
+// have two, and a letter that is sent again has its own.
+func TestLettersAreNotDuplicates(t *testing.T) {
+	queue := testQueue(Config{})
+	queue.fifo = true
+	deduplication := func(eventID, position string) string {
+		msg := message.NewMessage("", []byte("x"))
+		if eventID != "" {
+			msg.Metadata.Set(dedup.MetaEventID, eventID)
+		}
+		msg.Metadata.Set(dedup.MetaDeadReason, "conflict")
+		msg.Metadata.Set(dedup.MetaDeadPosition, position)
+		m, err := queue.encode(msg)
+		require.NoError(t, err)
+		return m.deduplication
+	}
+	for _, eventID := range []string{"order-1", ""} {
+		require.NotEqual(t, deduplication(eventID, "orders@1"), deduplication(eventID, "orders@2"))
+		require.Equal(t, deduplication(eventID, "orders@1"), deduplication(eventID, "orders@1"))
+	}
+}
+
+// The official format takes the UUID for text without looking.
+func TestBinaryUUID(t *testing.T) {
+	msg, err := decode(&types.Message{Body: aws.String("x"), MessageAttributes: map[string]types.MessageAttributeValue{
+		official.UUIDAttribute: {DataType: aws.String("Binary"), BinaryValue: []byte("uuid")},
+	}})
+	require.NoError(t, err)
+	require.Equal(t, "uuid", msg.UUID)
+}

@@ -1,6 +1,7 @@
 package sqs
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -20,9 +21,10 @@ const noID = "hapax-no-id-"
 // MessageGroupId, its key. Events without a key are each a group of their own, so
 // that they wait for none but their own copies.
 func fifoIDs(msg *message.Message) (deduplication, group string) {
+	position := msg.Metadata.Get(dedup.MetaDeadPosition)
 	id, _, err := dedup.Identity{}.Find(msg)
 	if err != nil {
-		id = noID + watermill.NewUUID()
+		id = noID + cmp.Or(position, watermill.NewUUID())
 	}
 	group = msg.Metadata.Get(dedup.MetaKey)
 	if group == "" {
@@ -32,6 +34,11 @@ func fifoIDs(msg *message.Message) (deduplication, group string) {
 		// SQS would drop what an operator puts back within five minutes of its first
 		// send. The event's ID is in its metadata, and decides.
 		id += "/replayed/" + replayed
+	}
+	if position != "" {
+		// Two letters of one event are two messages that differ: SQS would drop the
+		// second, and its content with it. A letter that is sent again has its position.
+		id += "/dead/" + position
 	}
 	return legalID(id), legalID(group)
 }
