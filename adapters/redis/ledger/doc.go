@@ -10,7 +10,8 @@
 // completing again after a lost answer is told from completing by somebody else, and the
 // 16 bits. The directory, one string, names the slices there are. A claim looks into all
 // of them; a slice that is over goes as a whole, with UNLINK, so nothing is scanned, and
-// leases whose events never came again go with it.
+// leases whose events never came again go with it. A slice has its length in its name, so
+// the window may be changed: what was marked before lasts as long as it was to.
 //
 // This is the opposite choice of the marks package, which the adapter's own strategy
 // uses: 72 bytes an ID instead of 24, for less of the server's time. There the marks are

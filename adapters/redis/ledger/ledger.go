@@ -157,12 +157,11 @@ func (l *Ledger) change(ctx context.Context, what string, lease time.Duration, e
 // run returns a digit for each entry. The server pays for each argument about as much as
 // for looking it up, so what goes with the IDs is one.
 func (l *Ledger) run(ctx context.Context, script *redis.Script, shard int, lease time.Duration, what string, entries []*dedup.Entry, known []byte) (string, error) {
-	set := l.shard(shard)
-	args := append(make([]any, 0, 5+len(entries)), set.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), what)
+	args := append(make([]any, 0, 5+len(entries)), marks.Set{Window: l.config.Window}.SliceLength(), l.config.Clock().Milliseconds(), lease.Milliseconds(), what)
 	for _, entry := range entries {
 		args = append(args, (*id)(&entry.ID))
 	}
-	digits, err := script.Run(ctx, l.client, []string{set.Key}, append(args, known)...).Text()
+	digits, err := script.Run(ctx, l.client, []string{l.directory(shard)}, append(args, known)...).Text()
 	if err == nil && len(digits) != len(entries) {
 		err = fmt.Errorf("the script answered %q for %d entries", digits, len(entries))
 	}
@@ -198,9 +197,11 @@ func (l *Ledger) each(entries []*dedup.Entry, call func(int, []*dedup.Entry) err
 	return errors.Join(errs...)
 }
 
-func (l *Ledger) shard(shard int) marks.Set {
+// directory is the key of a shard's directory. In a cluster its hash tag keeps the
+// shard's slices on one node.
+func (l *Ledger) directory(shard int) string {
 	if l.shards == 1 {
-		return marks.NewSet(l.config.Prefix, l.config.Window)
+		return l.config.Prefix + ":ids"
 	}
-	return marks.NewSet(fmt.Sprintf("%s:{%d}", l.config.Prefix, shard), l.config.Window)
+	return fmt.Sprintf("%s:{%d}:ids", l.config.Prefix, shard)
 }

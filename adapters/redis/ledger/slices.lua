@@ -13,7 +13,9 @@ local deadline = now + tonumber(ARGV[3])
 local reach = 8 -- a record lives for its slice and so many more: marks.Slices
 local living = {} -- the slices there are
 
-local function sliceOf(ms) return format('%.0f', math.floor(ms / tonumber(ARGV[1]))) end
+-- A slice is named by its number and its length: a ledger whose window was changed finds
+-- what was marked under the one before, for as long as that was to last.
+local function sliceOf(ms) return format('%.0f/%s', math.floor(ms / tonumber(ARGV[1])), ARGV[1]) end
 
 local function storeDirectory()
   if #living > 0 then call('SET', KEYS[1], table.concat(living, ' ')) else call('DEL', KEYS[1]) end
@@ -22,9 +24,10 @@ end
 -- A slice in the future is one of leases, or of a server whose clock was ahead, before a
 -- fail-over: it lives too. UNLINK frees what is over in a thread of its own.
 local function open()
-  local oldest, over = tonumber(sliceOf(now)) - reach, {}
-  for slice in string.gmatch(call('GET', KEYS[1]) or '', '%d+') do
-    if tonumber(slice) >= oldest then living[#living + 1] = slice else over[#over + 1] = prefix .. slice end
+  local over = {}
+  for slice in string.gmatch(call('GET', KEYS[1]) or '', '%S+') do
+    local number, length = string.match(slice, '(%d+)/(%d+)')
+    if (number + reach + 1) * length > now then living[#living + 1] = slice else over[#over + 1] = prefix .. slice end
   end
   if #over > 0 then
     call('UNLINK', unpack(over))
