@@ -124,7 +124,7 @@ func (c *consumer) bury(d *delivery, attempts int) {
 	})
 	log := c.broker.config.Logger.With("topic", c.topic, "position", d.Position)
 	log.Error("message goes to the dead-letter topic", "reason", reason)
-	to := dedup.DeadLetterTopic(c.topic)
+	to := c.subscription.LetterTopic(c.topic)
 	c.burying.Go(func() {
 		for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			err := c.broker.Publisher().Publish(to, letter)

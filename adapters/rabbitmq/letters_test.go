@@ -15,11 +15,27 @@ import (
 // A consumer of another program gives a message back more often than the queue
 // allows: the server dead-letters it, and it is a letter like any other.
 func TestDeliveryLimitOfTheQueue(t *testing.T) {
+	for name, elsewhere := range map[string]string{"the default": "", "the subscription's": newTopic(t)} {
+		t.Run(name, func(t *testing.T) { deliveryLimitOfTheQueue(t, elsewhere) })
+	}
+}
+
+func deliveryLimitOfTheQueue(t *testing.T, elsewhere string) {
 	broker, topic := opened(t, nil), newTopic(t)
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 3})
+	subscription := adapters.Subscription{Group: "group", MaxDeliveries: 3, DeadLetter: elsewhere}
+	subscriber, err := broker.Subscriber(subscription)
 	require.NoError(t, err)
 	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
-	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+	for _, found := range broker.Checks(t.Context(), []adapters.Use{{
+		Topic: topic, Group: "group", DeadLetter: elsewhere, MaxDeliveries: 3, Strategy: dedup.StrategyNone,
+	}}) {
+		require.Empty(t, found.Problem)
+	}
+	letterTopic := dedup.DeadLetterTopic(topic)
+	if elsewhere != "" {
+		letterTopic = elsewhere
+	}
+	letters := subscribe(t, broker, letterTopic, nil)
 	require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
 	channel := raw(t)
 	require.NoError(t, channel.Qos(1, 0, false))
@@ -36,7 +52,7 @@ func TestDeliveryLimitOfTheQueue(t *testing.T) {
 	letter.Ack()
 	// Nobody read the letters when the queue was declared, so they are kept too.
 	require.Eventually(t, func() bool {
-		_, found, err := raw(t).Get(dedup.DeadLetterTopic(topic), true)
+		_, found, err := raw(t).Get(letterTopic, true)
 		return err == nil && found
 	}, 10*time.Second, 20*time.Millisecond)
 }
