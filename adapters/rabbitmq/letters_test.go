@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -55,6 +56,39 @@ func deliveryLimitOfTheQueue(t *testing.T, elsewhere string) {
 		_, found, err := raw(t).Get(letterTopic, true)
 		return err == nil && found
 	}, 10*time.Second, 20*time.Millisecond)
+}
+
+// A letter has the ID of the message-id property written down, when the event has no
+// other that counts for more. A UUID is not: the config may ignore it.
+func TestBuriedUnderItsMessageID(t *testing.T) {
+	const uuid = "_watermill_message_uuid"
+	for name, test := range map[string]struct {
+		sent amqp.Publishing
+		want string
+	}{
+		"message-id":       {amqp.Publishing{MessageId: "7", Headers: amqp.Table{uuid: "drawn"}}, "7"},
+		"event ID":         {amqp.Publishing{MessageId: "7", Headers: amqp.Table{dedup.MetaEventID: "own"}}, "own"},
+		"CloudEvent":       {amqp.Publishing{MessageId: "7", Headers: amqp.Table{"ce_id": "8", "ce_source": "/shop"}}, ""},
+		"nothing but uuid": {amqp.Publishing{Headers: amqp.Table{uuid: "drawn"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broker, topic := opened(t, nil), newTopic(t)
+			letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+			messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 1 })
+			require.NoError(t, raw(t).Publish(topic, "", true, false, test.sent))
+			msg := receive(t, messages)
+			before, _, err := dedup.Identity{}.Find(msg)
+			require.NoError(t, err)
+			msg.Nack()
+			letter := receive(t, letters)
+			defer letter.Ack()
+			require.Equal(t, test.want, letter.Metadata.Get(dedup.MetaEventID))
+			after, _, err := dedup.Identity{}.Find(letter)
+			require.NoError(t, err)
+			require.Equal(t, before, after)
+		})
+	}
 }
 
 // A message whose consumers died is buried before it kills another.
