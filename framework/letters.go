@@ -118,10 +118,7 @@ func (o *Operator) LetterTopic(topic string) (letters, origin string) {
 	if origin, is := strings.CutSuffix(topic, dedup.DeadLetterTopic("")); is {
 		return topic, origin
 	}
-	if own := o.config.Topics[topic].DeadLetter; own != "" {
-		return own, topic
-	}
-	return dedup.DeadLetterTopic(topic), topic
+	return letterTopic(o.config, topic), topic
 }
 
 // Letters hands the dead letters of a topic to visit, oldest first, and removes

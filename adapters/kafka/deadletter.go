@@ -31,7 +31,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 		metaDeadReason: reason, metaDeadTopic: c.topic, metaAttempts: strconv.Itoa(d.attempts),
 	})
 	c.logger.Error("message goes to the dead-letter topic", "position", d.Position, "reason", reason)
-	output := dedup.Output{Topic: dedup.DeadLetterTopic(c.topic), Message: letter}
+	output := dedup.Output{Topic: c.subscription.LetterTopic(c.topic), Message: letter}
 	c.goroutines.Go(func() {
 		defer d.partition.exit()
 		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {

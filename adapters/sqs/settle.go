@@ -71,7 +71,7 @@ func (d *delivery) bury(attempts int) {
 		})
 		c.ending.Add(1)
 		// Not through Publisher: the broker may be closing, and waits for this.
-		if err := c.broker.publish(dedup.DeadLetterTopic(c.queue.topic), []*message.Message{letter}); err != nil {
+		if err := c.broker.publish(c.subscription.LetterTopic(c.queue.topic), []*message.Message{letter}); err != nil {
 			logger.Error("dead-letter message: it stays in its queue", "error", err)
 			d.sendBack(c.broker.config.VisibilityTimeout)
 			return
