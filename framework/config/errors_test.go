@@ -111,6 +111,18 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:6:15: kafka.rack: found ${ without a name and }, expected ${NAME} or ${NAME:-default}: write $${ for a plain ${`,
 			},
 		},
+		// A default ends at the first }, so the second one would be part of the value,
+		// whether or not the default is used.
+		"references in a default": {
+			file: "service: a\nkafka:\n  rack: \"${A:-${B}}\"\n  client_id: \"x-${SET:-y${B:-z}}\"\nredis: {password: \"${A:-hunter2$${x}\"}\nlog: {level: \"${LEVEL:-${B}}\"}\n",
+			env:  []string{"B=b", "SET=s", "LEVEL=warn"},
+			want: []string{
+				`hapax.yaml:3:9: kafka.rack: found ${ in the default of ${A:-…}, expected plain text, because a default ends at the first }: write it out, or set A where the service is started`,
+				`hapax.yaml:4:14: kafka.client_id: found ${ in the default of ${SET:-…}, expected plain text, because a default ends at the first }: write it out, or set SET where the service is started`,
+				`hapax.yaml:5:19: redis.password: found ${ in the default of ${A:-…}, expected plain text, because a default ends at the first }: write it out, or set A where the service is started`,
+				`hapax.yaml:6:14: log.level: found ${ in the default of ${LEVEL:-…}, expected plain text, because a default ends at the first }: write it out, or set LEVEL where the service is started`,
+			},
+		},
 		"references that are empty": {
 			file: "service: a\nbroker: rabbitmq\nsql: {dsn: \"${DATABASE_URL}\"}\nrabbitmq:\n  url: \"${A:-}${B}\"\ndedup:\n  strategy: inbox\n  ledger: {dsn: \"${LEDGER_URL}\"}\n" +
 				"kafka: {sasl: {mechanism: plain, username: \"${KAFKA_USER}\", password: \"${KAFKA_PASSWORD}\"}}\n",

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// reference is ${NAME} or ${NAME:-default}. A default ends at the first }.
+// reference is ${NAME} or ${NAME:-default}. A default ends at the first }, so there is
+// no reference in it: the } of that would end it, and its own be left over in the value.
 const reference = `\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}`
 
 var dollar = regexp.MustCompile(`\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-)([^}]*))?\}|\$\{`)
@@ -40,6 +41,8 @@ func interpolate(text string, env map[string]string) (result expanded, err error
 		parts := dollar.FindStringSubmatch(match)
 		value, set := env[parts[1]]
 		switch {
+		case strings.Contains(parts[3], "${"):
+			errs = append(errs, fmt.Errorf("found ${ in the default of ${%[1]s:-…}, expected plain text, because a default ends at the first }: write it out, or set %[1]s where the service is started", parts[1]))
 		case parts[2] != "" && value == "":
 			return parts[3]
 		case !set:
