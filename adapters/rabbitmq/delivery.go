@@ -115,7 +115,9 @@ func (d *delivery) Abandoned() {
 func (c *consumer) bury(d *delivery, attempts int) {
 	reason := fmt.Sprintf("handed out %d times and never acknowledged", attempts)
 	letter := decode(&d.received)
-	if id, _, err := (dedup.Identity{}).Find(letter); err == nil && letter.Metadata.Get(dedup.MetaEventID) == "" {
+	// Not by the UUID: as event ID it would outrank what an identity that passes over
+	// the UUID found, and it is in the letter as it is.
+	if id, _, err := (dedup.Identity{IgnoreUUID: true}).Find(letter); err == nil && letter.Metadata.Get(dedup.MetaEventID) == "" {
 		letter.Metadata[dedup.MetaEventID] = id
 	}
 	maps.Copy(letter.Metadata, message.Metadata{
