@@ -113,7 +113,12 @@ func (s *Service) identity(r *registration) dedup.Identity {
 	if r.ident != nil {
 		return *r.ident
 	}
-	id := s.config.Dedup.ID
+	return identityOf(s.config)
+}
+
+// identityOf is the config's dedup.id.
+func identityOf(cfg *config.Config) dedup.Identity {
+	id := cfg.Dedup.ID
 	return dedup.Identity{Pointer: id.Pointer, IgnoreUUID: id.IgnoreUUID, ContentHash: id.ContentHash}
 }
 

@@ -53,11 +53,13 @@ type Config struct {
 	// without keeping the service from starting. Default: none.
 	Allow []string `yaml:"allow" example:"some-check"`
 
-	// file names what was parsed; origins maps a path to where it was set. They
-	// hold positions only, never values: fmt prints unexported fields without
-	// asking a Secret to mask itself.
+	// file names what was parsed; origins maps a path to where it was set; empty
+	// maps one to the variable that left it empty. They hold positions and names
+	// only, never values: fmt prints unexported fields without asking a Secret to
+	// mask itself.
 	file    string
 	origins map[string]origin
+	empty   map[string]string
 }
 
 // Admin is the HTTP server with health, metrics and the admin page.

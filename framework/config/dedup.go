@@ -53,7 +53,8 @@ type Ledger struct {
 	// when the process ends and needs allow_volatile. Default auto.
 	Store string `yaml:"store" enum:"auto|memory|sqlite|redis|postgres|mysql"`
 	// DSN is the connection string of the store. "": that of the sql block, the
-	// redis block or sqlite.path, whichever fits the store. Default "".
+	// redis block or sqlite.path, whichever fits the store; a variable that is empty
+	// must say so, as in ${LEDGER_URL:-}. Default "".
 	DSN DSN `yaml:"dsn" example:"${LEDGER_URL}"`
 }
 
