@@ -55,6 +55,28 @@ var parking = []check{
 		require.NoError(b, r.Healthy())
 	}},
 
+	// More bad rows than a worker holds keys: those that are held must be counted and
+	// parked, or there is no room for the others, ever.
+	{"MoreBadRowsThanAreHeldAtOnce", func(b *bench) {
+		const n = 200
+		var ids []string
+		var messages []*message.Message
+		for i := range n {
+			bad, good := fmt.Sprintf("bad-%03d", i), fmt.Sprintf("good-%03d", i)
+			ids = append(ids, good)
+			messages = append(messages, event(bad, bad), event(good, good))
+		}
+		b.Broker.Refuse(refusing(errNotTaken))
+		b.write(true, "orders", messages...)
+		// In one shard they stand as they were written: the good ones in between keep
+		// a round going until no more keys can be held.
+		b.change("shard = 0")
+		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts = 3 })
+		b.until("all bad ones are parked", func() bool { return r.Stats().Parked == n })
+		b.expect(ids...)
+		require.Equal(b, n, b.count("state = 2 AND attempts = 3"))
+	}},
+
 	// Until it is parked, later rows of its key wait; those of others do not.
 	{"LaterRowsOfTheKeyWaitUntilItIsParked", func(b *bench) {
 		b.Broker.Refuse(refusing(errNotTaken))
@@ -151,8 +173,7 @@ var parking = []check{
 
 	{"ARowThatIsNoMessageIsParked", func(b *bench) {
 		b.write(true, "orders", event("good", "k"), event("broken", "k"))
-		_, err := b.DB.Exec("UPDATE " + b.Outbox.Dialect.Quote(b.Outbox.Table) + " SET metadata = 'no JSON' WHERE uuid = 'broken'")
-		require.NoError(b, err)
+		b.change("metadata = 'no JSON' WHERE uuid = 'broken'")
 		b.relay()
 		b.expect("good")
 		require.EqualValues(b, 1, b.status().Parked)

@@ -37,7 +37,8 @@ type hold struct {
 }
 
 const (
-	// maxHeld units of a worker: if it is more, it is not the rows.
+	// maxHeld units of a worker: if it is more, it is not the rows. No others are
+	// held until there is room.
 	maxHeld = 128
 	// maxStreak single rows that fail one after the other end a round.
 	maxStreak = 8
@@ -58,24 +59,30 @@ func (w *worker) hidden() (keys []string, ids []int64) {
 	return keys, ids
 }
 
-// ready leaves of a unit that is due only its first row: whether the others can
-// go is known after it. Units of which there is nothing to claim are forgotten,
-// because their rows were parked or discarded by hand, or are another relay's.
-func (w *worker) ready(batch []claimed) []claimed {
+// ready splits a batch into the rows of units that nothing is known against, and
+// those of units that are held and due: of each of these only the first row, because
+// whether the others can go is known after it. The former go first, and what may fail
+// again holds them up as little as can be. Only when no more units can be held the
+// others do: each that gets through or is parked makes room for one.
+func (w *worker) ready(batch []claimed) (turns [2][]claimed) {
 	if len(w.held) == 0 {
-		return batch
+		return [2][]claimed{batch}
 	}
+	var fresh, due []claimed
 	first := map[unit]bool{}
-	batch = slices.DeleteFunc(batch, func(row claimed) bool {
-		unit := unitOf(row)
-		if w.held[unit] == nil {
-			return false
+	for _, row := range batch {
+		switch unit := unitOf(row); {
+		case w.held[unit] == nil:
+			fresh = append(fresh, row)
+		case !first[unit]:
+			first[unit] = true
+			due = append(due, row)
 		}
-		again := first[unit]
-		first[unit] = true
-		return again
-	})
-	return batch
+	}
+	if len(w.held) >= maxHeld {
+		return [2][]claimed{due, fresh}
+	}
+	return [2][]claimed{fresh, due}
 }
 
 // forget drops holds of shards that the worker has no lease of, and of units that
@@ -110,13 +117,25 @@ type publication struct {
 	streak int
 }
 
-// publish sends a batch, topic by topic, and settles what was sent.
-func (p *publication) publish(ctx context.Context, batch []claimed) error {
+// publish sends the turns of a batch and settles what was sent.
+func (p *publication) publish(ctx context.Context, turns [2][]claimed) error {
 	p.before = p.worker.relay.stats.published.Load()
+	var errs []error
+	for _, rows := range turns {
+		if err := p.turn(ctx, rows); err != nil {
+			errs = append(errs, err)
+			break
+		}
+	}
+	return errors.Join(append(errs, p.worker.settle(ctx, p.sent))...)
+}
+
+// turn sends rows, topic by topic.
+func (p *publication) turn(ctx context.Context, rows []claimed) error {
 	var topics []string
 	groups := map[string][]claimed{}
 	var errs []error
-	for _, row := range batch {
+	for _, row := range rows {
 		if row.broken != nil {
 			errs = append(errs, p.fail(ctx, row, fmt.Errorf("%w: row does not make a message: %w", dedup.ErrBadOutput, row.broken)))
 			continue
@@ -132,7 +151,7 @@ func (p *publication) publish(ctx context.Context, batch []claimed) error {
 			break
 		}
 	}
-	return errors.Join(append(errs, p.worker.settle(ctx, p.sent))...)
+	return errors.Join(errs...)
 }
 
 // try sends rows of one topic; when that fails, each half, and so on, so that in
@@ -201,14 +220,17 @@ func (p *publication) fail(ctx context.Context, row claimed, cause error) error 
 		if err := p.outage(ctx, cause); err != nil {
 			return err
 		}
-		if p.streak++; len(w.held) >= maxHeld {
-			return fmt.Errorf("%w: %d keys are held: %w", errOutage, len(w.held), cause)
-		}
+		p.streak++
 	}
 	published := relay.stats.published.Load()
 	unit := unitOf(row)
 	held := w.held[unit]
 	if held == nil {
+		// Units that are held already are counted and parked all the same, or there
+		// would never be room again.
+		if !never && len(w.held) >= maxHeld {
+			return fmt.Errorf("%w: %d keys are held: %w", errOutage, len(w.held), cause)
+		}
 		held = &hold{shard: row.shard, pause: w.relay.rowPause(), published: p.before}
 		w.held[unit] = held
 	}
