@@ -77,6 +77,42 @@ var parking = []check{
 		require.Equal(b, n, b.count("state = 2 AND attempts = 3"))
 	}},
 
+	// The broker lives and takes nothing of one topic, of which more rows wait than a
+	// batch holds: those of other topics, before and behind them, go on.
+	{"ARefusedTopicHoldsUpNoOther", func(b *bench) {
+		b.Broker.Refuse(func(topic string, _ *message.Message) error {
+			if topic == "refused" {
+				return errNotTaken
+			}
+			return nil
+		})
+		var refused, taken []*message.Message
+		var ids []string
+		for i := range 1500 {
+			refused = append(refused, event(fmt.Sprintf("refused-%04d", i), fmt.Sprint(i)))
+		}
+		for i := range 300 {
+			ids = append(ids, fmt.Sprintf("taken-%03d", i))
+			taken = append(taken, event(ids[i], fmt.Sprintf("taken-%d", i%50)))
+		}
+		b.write(true, "orders", taken[:100]...)
+		b.write(true, "refused", refused...)
+		b.write(true, "orders", taken[100:200]...)
+		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts = 1 << 30 })
+		published := func(n int) func() bool { return func() bool { return len(b.Broker.IDs()) == n } }
+		b.until("the other topic goes on", published(200))
+		for i := 200; i < 300; i++ {
+			b.write(true, "orders", taken[i])
+			b.until("the other topic goes on, again and again", published(i+1))
+		}
+		require.ElementsMatch(b, ids, b.Broker.IDs())
+		require.Zero(b, b.count("state <> 0"))
+		require.NoError(b, r.Healthy())
+		b.Broker.Refuse(nil)
+		b.settled()
+		require.Len(b, b.Broker.IDs(), 1800)
+	}},
+
 	// Until it is parked, later rows of its key wait; those of others do not.
 	{"LaterRowsOfTheKeyWaitUntilItIsParked", func(b *bench) {
 		b.Broker.Refuse(refusing(errNotTaken))

@@ -59,7 +59,7 @@ func New(config Config) (*Relay, error) {
 	r := &Relay{config: config, table: table}
 	r.leases = &leases{table: table, owner: config.Instance, ttl: config.Lease, held: map[int]lease{}, leaving: map[int]bool{}}
 	for i := range config.Workers {
-		r.workers = append(r.workers, &worker{relay: r, number: i, after: -1, wake: make(chan struct{}, 1), held: map[unit]*hold{}, again: map[int64]bool{}})
+		r.workers = append(r.workers, &worker{relay: r, number: i, after: -1, wake: make(chan struct{}, 1), held: map[unit]*hold{}, rests: map[string]*rest{}, again: map[int64]bool{}})
 	}
 	return r, nil
 }
@@ -193,4 +193,7 @@ func (r *Relay) patience() *backoff.ExponentialBackOff {
 	return pause
 }
 
-var errOutage = errors.New("broker does not take messages")
+var (
+	errOutage  = errors.New("broker does not take messages")
+	errRefused = errors.New("broker does not take messages of the topic")
+)

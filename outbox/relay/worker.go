@@ -23,6 +23,10 @@ type worker struct {
 	after int
 	// held are the keys that wait because a row of theirs failed.
 	held map[unit]*hold
+	// rests are the topics that wait because the broker refuses them.
+	rests map[string]*rest
+	// looked is when the round began: what is due later its claim does not see.
+	looked time.Time
 	// again are rows that may have been published before, since an earlier try
 	// of this worker ended in an error.
 	again map[int64]bool
@@ -59,6 +63,7 @@ func (w *worker) run(ctx context.Context) {
 
 // round publishes one batch and returns how many rows it found.
 func (w *worker) round(ctx context.Context) (found int, err error) {
+	w.looked = time.Now()
 	leases, err := w.leases(ctx)
 	if err != nil {
 		return 0, err
@@ -82,7 +87,7 @@ func (w *worker) round(ctx context.Context) (found int, err error) {
 	for _, lease := range leases {
 		byShard[lease.shard] = lease
 	}
-	p := &publication{worker: w, leases: byShard, failed: map[unit]bool{}}
+	p := &publication{worker: w, leases: byShard, failed: map[unit]bool{}, topics: map[string]*part{}}
 	// What was begun is finished even if the relay is to stop: a row that was
 	// published and not settled would be published again.
 	err = p.publish(context.WithoutCancel(ctx), w.ready(batch))
@@ -103,7 +108,7 @@ func (w *worker) leases(ctx context.Context) ([]lease, error) {
 
 // claim reads the next batch. It writes nothing: the lease is the claim.
 func (w *worker) claim(ctx context.Context, leases []lease) ([]claimed, error) {
-	keys, ids := w.hidden()
+	hidden := w.hidden(w.looked)
 	for _, behind := range []bool{true, false} {
 		var shards []int
 		for _, lease := range leases {
@@ -114,7 +119,7 @@ func (w *worker) claim(ctx context.Context, leases []lease) ([]claimed, error) {
 		if len(shards) == 0 {
 			continue
 		}
-		batch, err := w.relay.table.waiting(ctx, shards, w.relay.config.Batch, keys, ids)
+		batch, err := w.relay.table.waiting(ctx, shards, w.relay.config.Batch, hidden)
 		if err != nil {
 			return nil, err
 		}
@@ -184,12 +189,22 @@ func (w *worker) doubt(rows []claimed) {
 	}
 }
 
-// due fires when the first held key is to be tried again.
+// due fires when the first held key, or topic that rests, is to be tried again.
 func (w *worker) due() <-chan time.Time {
 	var first time.Time
+	earlier := func(until time.Time) {
+		if first.IsZero() || until.Before(first) {
+			first = until
+		}
+	}
+	for topic, rest := range w.rests {
+		if w.resting(topic, w.looked) {
+			earlier(rest.until)
+		}
+	}
 	for _, hold := range w.held {
-		if first.IsZero() || hold.until.Before(first) {
-			first = hold.until
+		if !w.resting(hold.topic, hold.until) {
+			earlier(hold.until)
 		}
 	}
 	if first.IsZero() {
