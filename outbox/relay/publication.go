@@ -119,28 +119,32 @@ func (w *worker) ready(batch []claimed) (turns [2][]claimed) {
 }
 
 // forget drops holds of shards that the worker has no lease of, and what is due and has
-// no rows: they were parked or discarded by hand, or another relay published them.
-func (w *worker) forget(leases []lease, batch []claimed, complete bool) {
+// no rows: they were parked or discarded by hand, or another relay published them. Of
+// shards that the claim did not read to their end nothing is known: there the rows may
+// wait behind those of the batch, and without the hold their pauses would begin anew.
+func (w *worker) forget(leases []lease, batch []claimed, read map[int]bool) {
 	if len(w.held) == 0 && len(w.rests) == 0 {
 		return
 	}
-	shards, units, topics := map[int]bool{}, map[unit]bool{}, map[string]bool{}
-	for _, lease := range leases {
-		shards[lease.shard] = true
-	}
+	units, topics := map[unit]bool{}, map[string]bool{}
 	for _, row := range batch {
 		units[unitOf(row)], topics[row.topic] = true, true
 	}
+	owned, all := map[int]bool{}, true
+	for _, lease := range leases {
+		owned[lease.shard] = true
+		all = all && read[lease.shard]
+	}
 	for unit, hold := range w.held {
-		gone := complete && !w.waits(hold, w.looked) && !units[unit]
-		if gone || !shards[hold.shard] {
+		gone := read[hold.shard] && !w.waits(hold, w.looked) && !units[unit]
+		if gone || !owned[hold.shard] {
 			delete(w.held, unit)
 			continue
 		}
 		topics[hold.topic] = true
 	}
 	for topic := range w.rests {
-		if complete && !w.resting(topic, w.looked) && !topics[topic] {
+		if all && !w.resting(topic, w.looked) && !topics[topic] {
 			delete(w.rests, topic)
 		}
 	}

@@ -68,13 +68,11 @@ func (w *worker) round(ctx context.Context) (found int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var batch []claimed
-	if len(leases) > 0 {
-		if batch, err = w.claim(ctx, leases); err != nil {
-			return 0, err
-		}
+	batch, read, err := w.claim(ctx, leases)
+	if err != nil {
+		return 0, err
 	}
-	w.forget(leases, batch, w.after < 0)
+	w.forget(leases, batch, read)
 	if len(batch) == 0 {
 		return 0, nil
 	}
@@ -106,8 +104,9 @@ func (w *worker) leases(ctx context.Context) ([]lease, error) {
 	return usable, nil
 }
 
-// claim reads the next batch. It writes nothing: the lease is the claim.
-func (w *worker) claim(ctx context.Context, leases []lease) ([]claimed, error) {
+// claim reads the next batch, and tells which shards it read to their end. It writes
+// nothing: the lease is the claim.
+func (w *worker) claim(ctx context.Context, leases []lease) (batch []claimed, read map[int]bool, err error) {
 	hidden := w.hidden(w.looked)
 	for _, behind := range []bool{true, false} {
 		var shards []int
@@ -119,19 +118,29 @@ func (w *worker) claim(ctx context.Context, leases []lease) ([]claimed, error) {
 		if len(shards) == 0 {
 			continue
 		}
-		batch, err := w.relay.table.waiting(ctx, shards, w.relay.config.Batch, hidden)
+		batch, err = w.relay.table.waiting(ctx, shards, w.relay.config.Batch, hidden)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		w.after = -1
 		if len(batch) == w.relay.config.Batch {
 			w.after = batch[len(batch)-1].shard
 		}
 		if len(batch) > 0 || len(shards) == len(leases) {
-			return batch, nil
+			return batch, toTheirEnd(shards, w.after), nil
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
+}
+
+// toTheirEnd are those of the shards of a claim that it read whole: if its batch was
+// full it ended in the middle of a shard and has not seen those behind.
+func toTheirEnd(shards []int, last int) map[int]bool {
+	read := map[int]bool{}
+	for _, shard := range shards {
+		read[shard] = last < 0 || shard < last
+	}
+	return read
 }
 
 // send publishes rows of one topic and settles them.
