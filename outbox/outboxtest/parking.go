@@ -184,7 +184,7 @@ var parking = []check{
 		require.Len(b, b.Broker.IDs(), 20)
 		require.Zero(b, b.count("attempts > 0"))
 		require.Zero(b, r.Stats().Failed)
-		require.NoError(b, r.Healthy())
+		b.until("every worker has got on", func() bool { return r.Healthy() == nil })
 	}},
 
 	// Nobody can be asked whether the broker is up: others getting through tells.

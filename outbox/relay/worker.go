@@ -45,12 +45,14 @@ func (w *worker) run(ctx context.Context) {
 		found, err := w.round(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			w.relay.trouble(err)
+			w.relay.trouble(w.part(), err)
 			sleep(ctx, pause.NextBackOff())
 			continue
-		case found > 0:
+		case err == nil && (found > 0 || !w.suspects()):
 			pause.Reset()
-			w.relay.cured()
+			w.relay.cured(w.part())
+		}
+		if found > 0 {
 			continue
 		}
 		select {
@@ -91,6 +93,10 @@ func (w *worker) round(ctx context.Context) (found int, err error) {
 	err = p.publish(context.WithoutCancel(ctx), w.ready(batch))
 	return len(batch), err
 }
+
+// suspects reports whether keys are held and nobody can be asked whether the broker is
+// away: that there is nothing else to publish then does not tell that it is back.
+func (w *worker) suspects() bool { return w.relay.config.Ping == nil && len(w.held) > 0 }
 
 // leases are those the worker may use now; those that others wait for it gives
 // back, since nothing of them is under way here.
