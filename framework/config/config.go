@@ -75,7 +75,8 @@ type Admin struct {
 // Shutdown says how the service stops.
 type Shutdown struct {
 	// DrainTimeout is how long handlers that are running at SIGTERM may still
-	// take; what is not done by then is delivered again. 0: do not wait.
+	// take; what is not done by then is delivered again. 0: do not wait. The
+	// outbox's relay, which stops after them, may take as long again, and 5s.
 	// Default 30s.
 	DrainTimeout Duration `yaml:"drain_timeout"`
 }
