@@ -115,7 +115,7 @@ func (d *delivery) Abandoned() {
 func (c *consumer) bury(d *delivery, attempts int) {
 	reason := fmt.Sprintf("handed out %d times and never acknowledged", attempts)
 	letter := decode(&d.received)
-	keepMessageID(letter)
+	adapters.KeepBrokerID(letter)
 	maps.Copy(letter.Metadata, message.Metadata{
 		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic,
 		dedup.MetaDeadAttempts: strconv.Itoa(attempts), dedup.MetaDeadPosition: d.Position,
@@ -140,14 +140,4 @@ func (c *consumer) bury(d *delivery, attempts int) {
 			}
 		}
 	})
-}
-
-// keepMessageID writes the message-id property down where it is what identifies the
-// event: it is no header, so a copy made of the letter by other means may lose it.
-// All other IDs travel as they are, and a UUID must not count for more than before:
-// the config may pass over it.
-func keepMessageID(letter *message.Message) {
-	if id, source, err := (dedup.Identity{IgnoreUUID: true}).Find(letter); err == nil && source == dedup.SourceBroker {
-		letter.Metadata[dedup.MetaEventID] = id
-	}
 }
