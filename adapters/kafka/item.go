@@ -62,13 +62,14 @@ func (it *item) enlist() error {
 	for i := 0; i < len(it.entries); {
 		entry, p := it.entries[i], it.deliveries[i].partition
 		p.mu.Lock()
-		other := p.pending[entry.ID]
-		switch {
-		case p.gone || p.ids == nil:
+		// Asked again after waiting: the copy may have been committed, and its ID may
+		// have found no place in the table.
+		if err := p.undecidable(); err != nil {
 			p.mu.Unlock()
 			it.withdraw(i)
-			return errRevoked
-		case other != nil:
+			return err
+		}
+		if other := p.pending[entry.ID]; other != nil {
 			p.mu.Unlock()
 			// Two batches may wait for each other's events: give up what is
 			// held before waiting, and begin anew.

@@ -179,6 +179,12 @@ func (p *partition) awaitIDs(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.undecidable()
+}
+
+// undecidable is why nothing can be said about an ID, after the IDs were restored; nil
+// when the table is complete. The caller holds p.mu until it has looked there.
+func (p *partition) undecidable() error {
 	switch {
 	case p.broken != nil:
 		return p.broken
