@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -233,4 +234,46 @@ func (l listener) Handle(_ context.Context, record slog.Record) error {
 		}
 	}
 	return nil
+}
+
+// A rebalance that waits for another member does not stop the transactions on the
+// partitions that stay, not even when there are duplicates, whose offsets no transaction
+// commits.
+func TestTransactionsDuringAnothersRebalance(t *testing.T) {
+	t.Parallel()
+	s := newStandstill(t, func(config *kafka.Config) { config.SessionTimeout = 90 * time.Second })
+	scope := dedup.Scope{Service: "test", Handler: "handler"}
+	strategy, err := s.broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: s.group, Window: time.Hour})
+	require.NoError(t, err)
+	once, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+	require.NoError(t, err)
+	subscriber, err := s.broker.Subscriber(adapters.Subscription{Group: s.group, DrainTimeout: time.Second, MaxDeliveries: -1})
+	require.NoError(t, err)
+	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
+	require.NoError(t, err)
+	router.AddNoPublisherHandler("handler", s.topic, subscriber, func(*message.Message) error { return nil }).AddMiddleware(once.Wrap)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- router.Run(ctx) }()
+	defer func() { stop(); require.NoError(t, <-ended) }()
+	<-router.Running()
+	s.begin(t)
+
+	stats := func() (transactions, pending int64) {
+		stats, err := s.broker.Stats(t.Context())
+		if err != nil || len(stats.Groups) == 0 {
+			return 0, -1
+		}
+		return stats.Transactions, stats.Groups[0].Pending
+	}
+	for round := range 20 {
+		before, _ := stats()
+		for range 2 { // the second time they are duplicates
+			s.publish(t, 100+20*round, 120+20*round)
+		}
+		require.Eventually(t, func() bool {
+			transactions, pending := stats()
+			return transactions > before && pending == 0
+		}, 30*time.Second, 5*time.Millisecond, "no transaction ends")
+	}
 }

@@ -122,7 +122,7 @@ func (tx *transaction) judge(ctx context.Context, member string, generation int3
 	switch {
 	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.GroupIDNotFound), errors.Is(err, kerr.FencedMemberEpoch):
 		return fmt.Errorf("commit offsets: %w: %w", err, errRefused)
-	case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.StaleMemberEpoch), errors.Is(err, kerr.RebalanceInProgress):
+	case rebalancing(err):
 	default:
 		return fmt.Errorf("commit offsets: %w", err)
 	}
