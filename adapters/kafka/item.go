@@ -118,7 +118,15 @@ func (it *item) withdraw(n int) {
 // fail, so that their lanes and window slots do not wait for it: what follows in
 // a lane is in the same transaction or a later one. Should this one be lost, so is
 // the partition, and the next owner gets the messages again.
+//
+// Not those of a batch over several partitions: when one is lost the batch fails, and
+// what is of the others has to be handed out again here.
 func (it *item) release() {
+	for _, d := range it.deliveries {
+		if d.partition != it.deliveries[0].partition {
+			return
+		}
+	}
 	if it.released.CompareAndSwap(false, true) {
 		for _, d := range it.deliveries {
 			d.msg.Ack()

@@ -162,7 +162,7 @@ func (tx *transaction) resolve(why error) error {
 		return tx.abort(why)
 	}
 	tx.consumer.broker.counters.unknown.Add(1)
-	tx.consumer.logger.Warn("the outcome of a transaction is unknown: asking the log of processed IDs", "messages", len(tx.items), "error", why)
+	tx.consumer.logger.Warn("the outcome of a transaction is unknown: asking the log of processed IDs", "messages", tx.messages(), "error", why)
 	tx.discard()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := tx.open()

@@ -255,7 +255,7 @@ func (t *transactor) settle(tx *transaction, err error) {
 		return
 	}
 	c.broker.counters.aborts.Add(1)
-	c.logger.Warn("transaction aborted: its messages go into the next one", "messages", len(tx.items), "error", err)
+	c.logger.Warn("transaction aborted: its messages go into the next one", "messages", tx.messages(), "error", err)
 	tx.unstage()
 	var again []*item
 	for _, it := range tx.items {
