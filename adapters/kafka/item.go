@@ -51,7 +51,13 @@ func (t *transactor) publish(ctx context.Context, it *item, outputs []dedup.Outp
 	if err := t.submit(ctx, it); err != nil {
 		it.finish(err)
 	}
-	<-it.done // not ctx: what was submitted may commit
+	select { // not ctx: what was submitted may commit
+	case <-it.done:
+	case <-t.closed:
+		// It may have come into the queue when nobody looked there any more.
+		t.drop()
+		<-it.done
+	}
 	return it.err
 }
 

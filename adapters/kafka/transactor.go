@@ -193,6 +193,11 @@ func (t *transactor) abandon() {
 		it.finish(errStopped)
 	}
 	t.again = nil
+	t.drop()
+}
+
+// drop ends what is in the queue. Several may do so at once: each item is one's.
+func (t *transactor) drop() {
 	for {
 		select {
 		case it := <-t.queue:
@@ -223,7 +228,6 @@ func (c *consumer) endTransactor(ctx context.Context) error {
 	}
 	t.cancel()
 	<-t.closed
-	t.abandon() // what came in while it was closing
 	t.restoring.Wait()
 	return err
 }
