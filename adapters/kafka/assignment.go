@@ -70,14 +70,14 @@ func (c *consumer) revoked(_ context.Context, _ *kgo.Client, removed map[string]
 	c.logger.Debug("partitions revoked", "partitions", removed[c.name])
 }
 
-// lost is called when the group gave partitions away without asking, because this
-// member was silent for too long.
+// lost is called when this member's session in the group ended without its asking: it
+// was silent for too long, no broker can be reached, or the group refuses it.
 func (c *consumer) lost(_ context.Context, _ *kgo.Client, removed map[string][]int32) {
 	partitions := c.remove(removed[c.name], func(p *partition) { p.lose(errRevoked) })
 	c.forget(partitions)
 	if len(partitions) > 0 {
 		c.broker.counters.lost.Add(int64(len(partitions)))
-		c.logger.Warn("the group gave this member's partitions away: it was silent for longer than the session timeout", "partitions", removed[c.name])
+		c.logger.Warn("the session in the group has ended: its partitions may go to other members, and are given up here", "partitions", removed[c.name])
 	}
 }
 
