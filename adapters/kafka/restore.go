@@ -17,7 +17,17 @@ type stretch struct{ from, to int64 }
 
 // restore fills the tables of newly assigned partitions, in the background. Claims
 // on their messages wait for it.
+//
+// Not any more when the transactor is closing, which waits for what was begun: that is
+// decided under the consumer's lock, so that nothing is added to what is waited for.
 func (t *transactor) restore(partitions []*partition) {
+	t.consumer.mu.Lock()
+	defer t.consumer.mu.Unlock()
+	select {
+	case <-t.closing:
+		return
+	default:
+	}
 	var fresh []*partition
 	for _, p := range partitions {
 		p.mu.Lock()

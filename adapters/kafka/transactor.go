@@ -214,11 +214,13 @@ func (c *consumer) endTransactor(ctx context.Context) error {
 	defer c.starting.Unlock()
 	c.mu.Lock()
 	t := c.transactor
+	if t != nil {
+		t.once.Do(func() { close(t.closing) }) // under the lock that restore takes
+	}
 	c.mu.Unlock()
 	if t == nil {
 		return nil
 	}
-	t.once.Do(func() { close(t.closing) })
 	signal(t.hurried)
 	var err error
 	select {

@@ -47,3 +47,14 @@ func TestSubmitWhileClosing(t *testing.T) {
 		}
 	}
 }
+
+// A partition is assigned when the consumer has stopped waiting for what restores.
+func TestNothingIsRestoredAfterTheEnd(t *testing.T) {
+	c := bareConsumer(t, 1<<30)
+	tr := c.bareTransactor()
+	go tr.run()
+	require.NoError(t, c.endTransactor(t.Context()))
+	p := c.newPartition(0, "member")
+	tr.restore([]*partition{p})
+	require.False(t, p.restoring)
+}
