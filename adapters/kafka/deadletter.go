@@ -56,9 +56,24 @@ func (c *consumer) send(d *delivery, letter dedup.Output) error {
 	if t != nil {
 		return t.publish(c.ctx, &item{deliveries: []*delivery{d}, done: make(chan struct{})}, []dedup.Output{letter})
 	}
-	if err := (&publisher{broker: c.broker}).Publish(letter.Topic, letter.Message); err != nil {
+	if err := c.sendPlain(d, letter); err != nil {
 		return err
 	}
 	d.settle()
 	return nil
+}
+
+// sendPlain publishes a letter, and gives up when the partition is lost, which it is at
+// the latest when the consumer closes: while Kafka is away, publishing has no end. The
+// letter may still arrive then, but the message's offset is uncommitted, and its next
+// owner sends one again.
+func (c *consumer) sendPlain(d *delivery, letter dedup.Output) error {
+	published := make(chan error, 1)
+	go func() { published <- (&publisher{broker: c.broker}).Publish(letter.Topic, letter.Message) }()
+	select {
+	case err := <-published:
+		return err
+	case <-d.partition.ctx.Done():
+		return errRevoked
+	}
 }
