@@ -18,7 +18,10 @@ import (
 // checkDatabases looks at what marks are kept in, when it is not the broker: the
 // database of the inbox, and that of the ledger.
 func checkDatabases(ctx context.Context, cfg *config.Config, handlers map[string]string) (findings []adapters.Finding) {
-	var inbox, ledger bool
+	if len(handlers) == 0 {
+		handlers = map[string]string{"": ""} // any handler that has no settings of its own
+	}
+	inbox, ledger := false, ownLedger(cfg)
 	for handler, topic := range handlers {
 		if rule, err := RuleFor(cfg, topic, handler); err == nil {
 			inbox = inbox || rule.Strategy == dedup.StrategyInbox && ownDatabase(cfg)

@@ -162,6 +162,38 @@ func TestDoctorOnTheConfig(t *testing.T) {
 	})
 }
 
+// Without arguments, what the config says of servers is checked all the same, and no
+// handler is made up for a topic.
+func TestDoctorWithoutTopics(t *testing.T) {
+	for name, c := range map[string]struct{ config, check string }{
+		"database": {"sql: {dsn: \"postgres://127.0.0.1:1/shop?sslmode=disable\"}\n", "sql-connection"},
+		"ledger":   {"dedup: {strategy: consumer, ledger: {dsn: \"redis://127.0.0.1:1\"}}\n", "ledger-connection"},
+		"journal":  {"dedup: {ledger: {dsn: \"redis://127.0.0.1:1\"}}\n", "ledger-connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, err := doctor(t, embedded(t, c.config))
+			require.Equal(t, "unsafe", found[c.check].Status, "%+v", found)
+			require.Equal(t, exitFound, statusOf(err))
+		})
+	}
+
+	output := "topics: {shipments: {name: prod-shipments}}\n"
+	found, err := doctor(t, embedded(t, output))
+	require.NoError(t, err)
+	require.NotContains(t, found, "strategy", "shipments has no handler that we know of")
+	require.Equal(t, "warning", found["topics"].Status)
+	require.Equal(t, "no topic was checked", found["topics"].Problem)
+	require.Contains(t, found["topics"].Fix, "arguments")
+	text, err := run(t, "rules", "--explain", "-f", writeConfig(t, embedded(t, output)))
+	require.NoError(t, err)
+	require.NotContains(t, text, "shipments")
+
+	found, err = doctor(t, embedded(t, "handlers: {orders: {window: 2d}}\n"))
+	require.NoError(t, err)
+	require.Equal(t, "orders", found["strategy"].About)
+	require.NotContains(t, found, "topics")
+}
+
 func TestDoctorWithoutABroker(t *testing.T) {
 	found, err := doctor(t, "service: fulfilment\nbroker: redis\nredis: {addresses: [\"127.0.0.1:1\"]}\n")
 	require.Equal(t, "unsafe", found["broker-connection"].Status)
