@@ -54,12 +54,8 @@ func uses(cfg *config.Config, handlers map[string]string) (list []adapters.Use) 
 		if err != nil {
 			continue // checkConfig says so
 		}
-		letters := cfg.Topics[topic].DeadLetter
-		if letters == "" {
-			letters = dedup.DeadLetterTopic(topic)
-		}
 		list = append(list, adapters.Use{
-			Topic: names.of(topic), Group: cfg.Service + "." + handler, DeadLetter: names.of(letters),
+			Topic: names.of(topic), Group: cfg.Service + "." + handler, DeadLetter: names.of(deadLetterOf(cfg, topic)),
 			Strategy: rule.Strategy, Window: time.Duration(settings.Window),
 			MaxDeliveries: settings.Consumer.MaxDeliveries, HandlerTimeout: time.Duration(settings.Consumer.HandlerTimeout),
 		})

@@ -39,6 +39,14 @@ func (n topicNames) of(topic string) string {
 	return topic
 }
 
+// deadLetterOf is the logical name of a topic's dead letters.
+func deadLetterOf(cfg *config.Config, topic string) string {
+	if letters := cfg.Topics[topic].DeadLetter; letters != "" {
+		return letters
+	}
+	return dedup.DeadLetterTopic(topic)
+}
+
 type namedPublisher struct {
 	message.Publisher
 	names topicNames

@@ -14,9 +14,10 @@ type Config struct {
 	// Topics says how single topics differ from the rule, by logical name.
 	// Variable: the whole map as JSON. Default: none differs.
 	Topics map[string]Topic `yaml:"topics" example:"orders.created"`
-	// Handlers says how single handlers differ from the blocks below, by
-	// handler name. Variable: the whole map as JSON. Default: none differs.
-	Handlers map[string]Handler `yaml:"handlers" example:"PlaceOrder"`
+	// Handlers says how single handlers differ from the blocks below, by handler
+	// name, which is that of the topic unless the code gives another. Variable: the
+	// whole map as JSON. Default: none differs.
+	Handlers map[string]Handler `yaml:"handlers" example:"orders"`
 
 	// Consumer says how messages are handed to handlers.
 	Consumer Consumer `yaml:"consumer"`
@@ -50,8 +51,9 @@ type Config struct {
 	// Log says what is logged, to standard error.
 	Log Log `yaml:"log"`
 	// Allow lists start-up checks, by name, that may find something unsafe
-	// without keeping the service from starting. Default: none.
-	Allow []string `yaml:"allow" example:"some-check"`
+	// without keeping the service from starting; hapax doctor shows the names.
+	// Default: none.
+	Allow []string `yaml:"allow" example:"kafka-min-isr"`
 
 	// file names what was parsed; origins maps a path to where it was set. They
 	// hold positions only, never values: fmt prints unexported fields without

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,7 +55,7 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:6:27: dedup.lease: found "soon", expected a duration such as 30s, 1h30m or 7d`,
 				`hapax.yaml:7:23: sqlite.max_payload: found "16MB", expected a size such as 16MiB: units are B, KiB, MiB, GiB and TiB`,
 				`hapax.yaml:8:18: admin.enabled: found "yes", expected true or false`,
-				`hapax.yaml:9:8: allow: found a string, expected a list such as ["some-check"]`,
+				`hapax.yaml:9:8: allow: found a string, expected a list such as ["kafka-min-isr"]`,
 				`hapax.yaml:10:1: unknown key "retention": did you mean sql.outbox.retention or sqlite.retention?`,
 				`hapax.yaml:11:19: kafka.brokers: found keys in the list, expected a list of host:port such as ["127.0.0.1:9092"]`,
 				`hapax.yaml:11:28: kafka.rack: found nothing, expected a string`,
@@ -97,6 +99,13 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:12:43: handlers.H.claim: found "optimistic", but strategy consumer supports only pessimistic`,
 			},
 		},
+		"checks that do not exist": {
+			file: "service: a\nallow: [kafka-min-irs, redis-eviction, everything]\n",
+			want: []string{
+				`hapax.yaml:2:8: allow: found "kafka-min-irs", which is no check: did you mean "kafka-min-isr"?`,
+				`hapax.yaml:2:8: allow: found "everything", which is no check: hapax doctor lists those that the config is subject to`,
+			},
+		},
 		"inbox without a database": {
 			file: "service: a\nbroker: sqs\ndedup: {strategy: inbox}\n",
 			want: []string{`hapax.yaml:3:19: dedup.strategy: found "inbox", which broker sqs does not have: set sql.dsn, or use auto`},
@@ -119,7 +128,7 @@ func TestErrors(t *testing.T) {
 				`HAPAX_ADMIN_ENABLED: admin.enabled: found "1", expected true or false`,
 				`HAPAX_CONSUMER_WINDOW: consumer.window: found "", expected a whole number`,
 				`HAPAX_DEDUP_WINDW: unknown variable: did you mean HAPAX_DEDUP_WINDOW?`,
-				`HAPAX_HANDLERS: handlers: not YAML: could not find flow mapping end token '}': expected JSON such as {"PlaceOrder": {}}`,
+				`HAPAX_HANDLERS: handlers: not YAML: could not find flow mapping end token '}': expected JSON such as {"orders": {}}`,
 				`HAPAX_TOPICS:1:7: unknown key "nam" in topics.a: did you mean "name"?`,
 				`HAPAX_X: unknown variable: a setting's variable is HAPAX_ and its path in capitals, joined by _; name variables of your own differently`,
 			},
@@ -142,6 +151,41 @@ func TestErrors(t *testing.T) {
 			require.True(t, errors.As(err, &problem))
 		})
 	}
+}
+
+// The list of checks is that of the sources.
+func TestChecksAreListed(t *testing.T) {
+	found := []string{"strategy"}
+	for _, pattern := range []string{"../check*.go", "../../adapters/*/check*.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			require.NoError(t, err)
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			for _, match := range regexp.MustCompile(`"((?:broker|dedup|kafka|ledger|rabbitmq|redis|sql|sqlite|sqs)(?:-[a-z]+)+)"`).FindAllStringSubmatch(string(source), -1) {
+				found = append(found, match[1])
+			}
+		}
+	}
+	slices.Sort(found)
+	require.Equal(t, slices.Compact(found), config.Checks)
+}
+
+// Names that only the service can judge.
+func TestUnusedNames(t *testing.T) {
+	parsed := parse(t, "service: a\nhandlers:\n  ordrs: {window: 2d}\n  audit: {}\n  unlike: {}\ntopics: {ordrs: {name: b}, shipments: {name: c}}\n")
+	require.EqualError(t, parsed.CheckHandlers([]string{"orders", "audit"}), strings.Join([]string{
+		`hapax.yaml:3:3: handlers.ordrs: no handler has this name, so the block has no effect: did you mean "orders"?`,
+		`hapax.yaml:5:3: handlers.unlike: no handler has this name, so the block has no effect: rename it to one of audit, orders, or remove it`,
+	}, "\n"))
+	require.NoError(t, parsed.CheckHandlers([]string{"ordrs", "audit", "unlike"}))
+	topics := parsed.UnusedTopics([]string{"orders", "shipments"})
+	require.Len(t, topics, 1)
+	require.Equal(t, `hapax.yaml:6:10: topics.ordrs: no handler reads this topic or names it in To: did you mean "orders"?`, topics[0].Error())
 }
 
 func TestLoad(t *testing.T) {
