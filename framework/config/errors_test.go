@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -151,6 +152,32 @@ func TestErrors(t *testing.T) {
 			require.True(t, errors.As(err, &problem))
 		})
 	}
+}
+
+// Variables of Hapax's own tests and tools are no settings, and no service minds them:
+// every name that the sources have is a setting's or reserved.
+func TestReservedVariables(t *testing.T) {
+	known := map[string]bool{}
+	for _, setting := range config.Settings() {
+		known[setting.Variable] = true
+	}
+	var environ []string
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.Contains(path, "/config/") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, match := range regexp.MustCompile(`"(HAPAX_[A-Z0-9_]+)["=]`).FindAllStringSubmatch(string(source), -1) {
+			if name := match[1]; !known[name] && name != "HAPAX_ADMIN_" { // a prefix of settings
+				environ = append(environ, name+"=x")
+			}
+		}
+		return err
+	})
+	require.NoError(t, err)
+	require.Contains(t, environ, "HAPAX_SOAK_ROWS=x")
+	environ = append(environ, "HAPAX_SERVERS_REPORT=x", "HAPAX_PORT_KAFKA=x")
+	parse(t, "service: a\n", environ...)
 }
 
 // The list of checks is that of the sources.

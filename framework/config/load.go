@@ -26,7 +26,7 @@ const maxBytes = 256 << 10
 // which alone may be missing or empty. The error reports every problem at once,
 // each a *Problem on a line of its own.
 func Load(path string, environ []string) (*Config, error) {
-	path = cmp.Or(path, environment(environ)["HAPAX_CONFIG"])
+	path = cmp.Or(path, environment(environ)[configVariable])
 	explicit := path != ""
 	path = cmp.Or(path, FileName)
 
