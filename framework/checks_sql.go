@@ -36,12 +36,12 @@ func checkDatabases(ctx context.Context, cfg *config.Config, handlers map[string
 	ledger = ledger && (store == "postgres" || store == "mysql" || store == "sqlite")
 	if inbox {
 		open := func() (*sql.DB, sqldb.Dialect, error) { return OpenDatabase(ctx, cfg) }
-		findings = append(findings, checkDatabase(ctx, cfg, "sql.dsn", cfg.SQL.DSN, open, TableNames(cfg), TableNames(cfg).Inbox)...)
+		findings = append(findings, checkDatabase(ctx, cfg, "sql.dsn", cfg.DatabaseDSN(), open, TableNames(cfg), TableNames(cfg).Inbox)...)
 	}
 	if ledger {
 		open := func() (*sql.DB, sqldb.Dialect, error) { return sqldb.Open(ctx, dsn.Reveal()) }
 		names := schema.Names{}.WithDefaults()
-		if dsn == cfg.SQL.DSN {
+		if dsn == cfg.DatabaseDSN() {
 			open = func() (*sql.DB, sqldb.Dialect, error) { return OpenDatabase(ctx, cfg) }
 			names = TableNames(cfg)
 		}

@@ -89,7 +89,7 @@ func (s *Service) openSQLLedger(ctx context.Context, dsn config.DSN, window time
 }
 
 func (s *Service) ledgerDatabase(ctx context.Context, dsn config.DSN) (*sqlDatabase, error) {
-	if dsn == s.config.SQL.DSN {
+	if dsn == s.config.DatabaseDSN() {
 		return s.openDatabase(ctx)
 	}
 	if s.ledgerDB != nil {

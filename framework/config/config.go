@@ -55,10 +55,12 @@ type Config struct {
 	// Default: none.
 	Allow []string `yaml:"allow" example:"kafka-min-isr"`
 
-	// file names what was parsed; origins maps a path to where it was set. They
+	// file names what was parsed; folder is where it lies, "" when that is the working
+	// directory or there is none; origins maps a path to where it was set. They
 	// hold positions only, never values: fmt prints unexported fields without
 	// asking a Secret to mask itself.
 	file    string
+	folder  string
 	origins map[string]origin
 }
 

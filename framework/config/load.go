@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 
 	"github.com/goccy/go-yaml/ast"
@@ -39,7 +40,11 @@ func Load(path string, environ []string) (*Config, error) {
 	case explicit && len(bytes.TrimSpace(data)) == 0:
 		return nil, fmt.Errorf("read config: %s is empty, expected at least the line \"service: fulfilment\"", path)
 	}
-	return Parse(path, data, environ)
+	config, err := Parse(path, data, environ)
+	if folder := filepath.Dir(path); err == nil && folder != "." {
+		config.folder = folder
+	}
+	return config, err
 }
 
 // Parse is Load for data at hand; name stands for the file in errors.
