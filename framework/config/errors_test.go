@@ -226,6 +226,13 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, "HAPAX_SERVICE", loaded.Where("service"))
 	require.Equal(t, "default", loaded.Where("broker"))
 
+	// Without one, and without what must be set, that is the likely mistake.
+	_, err = config.Load("", nil)
+	folder, wd := os.Getwd()
+	require.NoError(t, wd)
+	require.EqualError(t, err, "no hapax.yaml in "+folder+": run this in the service's folder, or name it with --file or HAPAX_CONFIG\n"+
+		`hapax.yaml: service: not set, expected a value: add "service: fulfilment" or set HAPAX_SERVICE`)
+
 	_, err = config.Load("other.yaml", env)
 	require.EqualError(t, err, "read config: open other.yaml: no such file or directory")
 	_, err = config.Load("", append(env, "HAPAX_CONFIG=other.yaml"))

@@ -32,9 +32,9 @@ func Load(path string, environ []string) (*Config, error) {
 	path = cmp.Or(path, FileName)
 
 	data, err := os.ReadFile(path)
+	missing := errors.Is(err, fs.ErrNotExist) && !explicit
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !explicit:
-		data = nil
+	case missing:
 	case err != nil:
 		return nil, fmt.Errorf("read config: %w", err)
 	case explicit && len(bytes.TrimSpace(data)) == 0:
@@ -44,7 +44,20 @@ func Load(path string, environ []string) (*Config, error) {
 	if folder := filepath.Dir(path); err == nil && folder != "." {
 		config.folder = folder
 	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && missing {
+		err = errors.Join(append([]error{noFile()}, joined.Unwrap()...)...)
+	}
 	return config, err
+}
+
+// noFile is said when there is no file and the variables alone do not suffice: likely
+// the folder is not the one that was meant.
+func noFile() error {
+	folder, err := os.Getwd()
+	if err != nil {
+		folder = "the working directory"
+	}
+	return &Problem{Message: fmt.Sprintf("no %s in %s: run this in the service's folder, or name it with --file or %s", FileName, folder, configVariable)}
 }
 
 // Parse is Load for data at hand; name stands for the file in errors.
