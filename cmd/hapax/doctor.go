@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -81,7 +80,7 @@ func diagnose(findings []adapters.Finding, allow []string) []diagnosis {
 		d := diagnosis{"ok", finding.Name, finding.About, finding.Found, finding.Problem, finding.Fix}
 		switch {
 		case finding.OK():
-		case finding.Fatal && slices.Contains(allow, finding.Name):
+		case finding.Fatal && framework.Allowed(finding, allow):
 			d.Status = "allowed"
 		case finding.Fatal:
 			d.Status = "unsafe"
