@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -21,7 +22,7 @@ import (
 
 // newClient connects the SDK. disconnect closes the idle connections.
 func newClient(ctx context.Context, config Config) (client *sqs.Client, disconnect func(), err error) {
-	var options []func(*awsconfig.LoadOptions) error
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(sdkLogger(config.Logger))}
 	if config.Region != "" {
 		options = append(options, awsconfig.WithRegion(config.Region))
 	}
@@ -54,13 +55,17 @@ func newClient(ctx context.Context, config Config) (client *sqs.Client, disconne
 	}
 	return sqs.NewFromConfig(loaded, func(o *sqs.Options) {
 		o.HTTPClient = config.HTTPClient
-		o.Logger = logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
-			config.Logger.Debug("aws sdk: " + fmt.Sprintf(format, args...))
-		})
 		if config.Endpoint != "" {
 			o.BaseEndpoint = aws.String(config.Endpoint)
 		}
 	}), disconnect, nil
+}
+
+// sdkLogger takes what the SDK says, its search for credentials included.
+func sdkLogger(logger *slog.Logger) logging.Logger {
+	return logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
+		logger.Debug("aws sdk: " + fmt.Sprintf(format, args...))
+	})
 }
 
 // Ping implements adapters.Broker. A refusal to list queues is an answer too:

@@ -1,8 +1,11 @@
 package sqs_test
 
 import (
+	"bytes"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,4 +90,22 @@ func TestAWSEnvironment(t *testing.T) {
 			require.Contains(t, service.signature, test.signature)
 		})
 	}
+}
+
+// What the SDK says of its search for credentials goes where Hapax's own log goes.
+func TestSDKLogsWithTheService(t *testing.T) {
+	metadata := httptest.NewServer(http.NotFoundHandler())
+	defer metadata.Close()
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.URL)
+	var log bytes.Buffer
+	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	_, err := sqs.Open(t.Context(), sqs.Config{Endpoint: "http://private:9324", HTTPClient: &witness{}, Logger: logger})
+	require.Error(t, err)
+	require.Contains(t, log.String(), `"level":"DEBUG","msg":"aws sdk: `)
 }
