@@ -63,7 +63,10 @@ func TestAWSEnvironment(t *testing.T) {
 			err:         "set region, or AWS_REGION",
 		},
 		"no credentials": {
-			environment: map[string]string{"AWS_REGION": "eu-central-1"}, err: "that AWS credentials are configured",
+			environment: map[string]string{"AWS_REGION": "eu-central-1"}, err: "that AWS credentials are configured: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+		},
+		"no credentials for an emulator": {
+			config: sqs.Config{Endpoint: "http://private:9324"}, err: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; an emulator takes any value",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
