@@ -42,7 +42,8 @@ type Config struct {
 	// chain (environment, shared files, instance role), never from here.
 	SQS SQS `yaml:"sqs"`
 
-	// Admin is the HTTP server with health, metrics and the admin page.
+	// Admin is the HTTP server with /healthz, /readyz, /metrics and /duplicates, the
+	// report that hapax duplicates shows.
 	Admin Admin `yaml:"admin"`
 	// Shutdown says how the service stops.
 	Shutdown Shutdown `yaml:"shutdown"`
@@ -64,7 +65,7 @@ type Config struct {
 	origins map[string]origin
 }
 
-// Admin is the HTTP server with health, metrics and the admin page.
+// Admin is the HTTP server with /healthz, /readyz, /metrics and /duplicates.
 type Admin struct {
 	// Enabled starts the server; false: no health endpoints either. Default true.
 	Enabled bool `yaml:"enabled"`

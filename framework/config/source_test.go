@@ -23,6 +23,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 	for _, setting := range config.Settings() {
 		require.Empty(t, seen[setting.Variable], "%s is the variable of two settings", setting.Variable)
 		seen[setting.Variable] = setting.Path
+		require.NotRegexp(t, `^[A-Z][A-Za-z]*[:,] `, setting.Doc, "the text is about the key, and prints its name")
 		switch setting.Default {
 		case "":
 			require.Regexp(t, `Default(: .+| "")\.$`, setting.Doc, setting.Path)
