@@ -17,7 +17,7 @@ func OpenBroker(ctx context.Context, cfg *config.Config, logger *slog.Logger) (a
 	switch cfg.Broker {
 	case "sqlite":
 		broker, err := sqlite.Open(ctx, sqlite.Config{
-			Path:          cfg.SQLite.Path,
+			Path:          cfg.SQLitePath(),
 			Synchronous:   sqldb.Synchronous(cfg.SQLite.Synchronous),
 			LeaseDuration: time.Duration(cfg.SQLite.Lease),
 			Retention:     max(time.Duration(cfg.SQLite.Retention), 1), // 0 there is the adapter's default

@@ -112,21 +112,33 @@ func windowFinding(cfg *config.Config, handler string, rule dedup.Rule) adapters
 	return finding
 }
 
+// needed are the checks of what a service opens when it starts: it fails without, and
+// allowing them would only change the message.
+var needed = []string{"broker-connection", "ledger-connection", "sql-connection", "sql-schema", "strategy"}
+
+// Allowed reports whether a config lets a service start in spite of a finding.
+func Allowed(finding adapters.Finding, allow []string) bool {
+	return slices.Contains(allow, finding.Name) && !slices.Contains(needed, finding.Name)
+}
+
 // judge turns findings into what keeps the service from starting, and logs the
 // others. Doctor's table and this are the same findings.
 func judge(findings []adapters.Finding, allow []string, logger *slog.Logger) error {
 	var errs []error
 	for _, finding := range findings {
-		allowed := slices.Contains(allow, finding.Name)
-		about := ""
+		allowed := Allowed(finding, allow)
+		about, hint := "", ""
 		if finding.About != "" {
 			about = " of " + finding.About
+		}
+		if !slices.Contains(needed, finding.Name) {
+			hint = fmt.Sprintf(" (to start anyway: add %q to allow)", finding.Name)
 		}
 		switch {
 		case finding.OK():
 			logger.Debug("check "+finding.Name, "about", finding.About, "found", finding.Found)
 		case finding.Fatal && !allowed:
-			errs = append(errs, fmt.Errorf("check %s%s: %s: %s (to start anyway: add %q to allow)", finding.Name, about, finding.Problem, finding.Fix, finding.Name))
+			errs = append(errs, fmt.Errorf("check %s%s: %s: %s%s", finding.Name, about, finding.Problem, finding.Fix, hint))
 		default:
 			logger.Warn("check "+finding.Name, "about", finding.About, "problem", finding.Problem, "fix", finding.Fix, "allowed", allowed)
 		}

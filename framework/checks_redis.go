@@ -20,7 +20,7 @@ func redisLedgerConfig(cfg *config.Config, dsn config.DSN, logger *slog.Logger) 
 	}
 	allow := connection.AllowEviction
 	connection, err = redis.ParseURL(dsn.Reveal())
-	connection.AllowEviction = allow
+	connection.AllowEviction, connection.Logger = allow, logger
 	return connection, err
 }
 

@@ -18,7 +18,10 @@ import (
 // checkDatabases looks at what marks are kept in, when it is not the broker: the
 // database of the inbox, and that of the ledger.
 func checkDatabases(ctx context.Context, cfg *config.Config, handlers map[string]string) (findings []adapters.Finding) {
-	var inbox, ledger bool
+	if len(handlers) == 0 {
+		handlers = map[string]string{"": ""} // any handler that has no settings of its own
+	}
+	inbox, ledger := false, ownLedger(cfg)
 	for handler, topic := range handlers {
 		if rule, err := RuleFor(cfg, topic, handler); err == nil {
 			inbox = inbox || rule.Strategy == dedup.StrategyInbox && ownDatabase(cfg)
@@ -33,12 +36,12 @@ func checkDatabases(ctx context.Context, cfg *config.Config, handlers map[string
 	ledger = ledger && (store == "postgres" || store == "mysql" || store == "sqlite")
 	if inbox {
 		open := func() (*sql.DB, sqldb.Dialect, error) { return OpenDatabase(ctx, cfg) }
-		findings = append(findings, checkDatabase(ctx, cfg, "sql.dsn", cfg.SQL.DSN, open, TableNames(cfg), TableNames(cfg).Inbox)...)
+		findings = append(findings, checkDatabase(ctx, cfg, "sql.dsn", cfg.DatabaseDSN(), open, TableNames(cfg), TableNames(cfg).Inbox)...)
 	}
 	if ledger {
 		open := func() (*sql.DB, sqldb.Dialect, error) { return sqldb.Open(ctx, dsn.Reveal()) }
 		names := schema.Names{}.WithDefaults()
-		if dsn == cfg.SQL.DSN {
+		if dsn == cfg.DatabaseDSN() {
 			open = func() (*sql.DB, sqldb.Dialect, error) { return OpenDatabase(ctx, cfg) }
 			names = TableNames(cfg)
 		}

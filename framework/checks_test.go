@@ -1,8 +1,12 @@
 package framework_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,4 +28,19 @@ func TestStartRefusesWhatIsUnsafe(t *testing.T) {
 	service = newService(t, parse(t, unsafe+"allow: [dedup-window]\n"))
 	framework.Handle(service, "orders", ship)
 	require.NoError(t, start(t, service)())
+}
+
+// Names in the config that no handler has are misspelt, or left over.
+func TestStartChecksNames(t *testing.T) {
+	cfg := parse(t, "handlers:\n  ordrs: {window: 2d}\ntopics: {ordrs: {name: a}, orders: {name: b}, shipments: {name: c}, orders.dead: {name: d}}\n")
+	var log bytes.Buffer
+	service, err := framework.New(t.Context(), cfg, framework.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	require.NoError(t, err)
+	framework.Handle(service, "orders", func(context.Context, Order) (Shipment, error) { return Shipment{}, nil }, framework.To("shipments"))
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	err = service.Run(ctx)
+	require.ErrorContains(t, err, `hapax.yaml:6:3: handlers.ordrs: no handler has this name, so the block has no effect: did you mean "orders"?`)
+	require.Contains(t, log.String(), `hapax.yaml:7:10: topics.ordrs: no handler reads this topic or names it in To: did you mean`)
+	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
 }

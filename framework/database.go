@@ -45,7 +45,7 @@ func OpenDatabase(ctx context.Context, cfg *config.Config) (*sql.DB, sqldb.Diale
 	if !cfg.SQL.Enabled() {
 		return nil, "", fmt.Errorf("%s: not set: add dsn: \"${DATABASE_URL}\" to the sql block", cfg.Where("sql.dsn"))
 	}
-	db, dialect, err := sqldb.OpenWith(ctx, cfg.SQL.DSN.Reveal(), sqldb.Options{
+	db, dialect, err := sqldb.OpenWith(ctx, cfg.DatabaseDSN().Reveal(), sqldb.Options{
 		LockTimeout:       cfg.SQL.LockTimeout.Std(),
 		IdleInTransaction: cfg.SQL.IdleTimeout.Std(),
 		Isolation:         cfg.SQL.Isolation,

@@ -89,7 +89,7 @@ func (s *Service) openSQLLedger(ctx context.Context, dsn config.DSN, window time
 }
 
 func (s *Service) ledgerDatabase(ctx context.Context, dsn config.DSN) (*sqlDatabase, error) {
-	if dsn == s.config.SQL.DSN {
+	if dsn == s.config.DatabaseDSN() {
 		return s.openDatabase(ctx)
 	}
 	if s.ledgerDB != nil {
@@ -133,12 +133,16 @@ func whereLedger(cfg *config.Config) string {
 	return cfg.Where("dedup.ledger.dsn")
 }
 
+// ownLedger reports whether the config chooses a ledger, whatever the strategies need.
+func ownLedger(cfg *config.Config) bool {
+	return cfg.Dedup.Ledger.Store != "auto" || cfg.Dedup.Ledger.DSN != ""
+}
+
 // journaled gives a handler the journal of handlers.Once, if the service has a
 // ledger: because its strategy uses one, or because dedup.ledger says so.
 func (s *Service) journaled(ctx context.Context, topic, name string, typed handlers.Handler) (handlers.Handler, error) {
 	rule, err := RuleFor(s.config, topic, name)
-	chosen := s.config.Dedup.Ledger.Store != "auto" || s.config.Dedup.Ledger.DSN != ""
-	if err != nil || typed.Single == nil || !rule.Ledger && !chosen {
+	if err != nil || typed.Single == nil || !rule.Ledger && !ownLedger(s.config) {
 		return typed, err
 	}
 	ledger, err := s.openLedger(ctx, s.config.Handler(name).Window.Std())

@@ -75,6 +75,9 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 		InitialInterval: settings.Retry.InitialInterval.Std(),
 		MaxInterval:     settings.Retry.MaxInterval.Std(),
 		Multiplier:      settings.Retry.Multiplier,
+		Handler:         r.name,
+		Topic:           r.topic,
+		Identity:        identity,
 		Logger:          s.logger,
 		OnRetry:         telemetry.retried,
 	}

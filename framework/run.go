@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -93,6 +95,22 @@ func (s *Service) check(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: the topic is empty", r.label()))
 		}
 	}
+	errs = append(errs, s.config.CheckHandlers(slices.Collect(maps.Keys(names))))
+	for _, unused := range s.config.UnusedTopics(s.topicsInUse()) {
+		s.logger.Warn("a topic of the config may be misspelt, unless it is published to in another way", "problem", unused.Error())
+	}
 	errs = append(errs, judge(examine(ctx, s.config, s.broker, s.handlerTopics()), s.config.Allow, s.logger))
 	return errors.Join(errs...)
+}
+
+// topicsInUse lists the logical topics that handlers read or return values to, and those
+// of their dead letters.
+func (s *Service) topicsInUse() (topics []string) {
+	for _, r := range s.registrations {
+		topics = append(topics, r.topic, letterTopic(s.config, r.topic))
+		if r.to != "" {
+			topics = append(topics, r.to)
+		}
+	}
+	return topics
 }

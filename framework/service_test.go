@@ -1,10 +1,13 @@
 package framework_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"sync"
 	"testing"
 	"time"
 
@@ -276,4 +279,40 @@ func TestAStopWhileStartingIsClean(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	require.NoError(t, service.Run(ctx))
+}
+
+// What is logged of a failure can be matched to its event.
+func TestFailuresAreLoggedWithTheirEvent(t *testing.T) {
+	var log lockedBuffer
+	service, err := framework.New(t.Context(), parse(t, ""), framework.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	require.NoError(t, err)
+	framework.Handle(service, "orders", func(context.Context, Order) error { return errors.New("out of stock") }, framework.Name("ship"))
+	publish(t, service, "orders", "order-17", Order{ID: "17"})
+	stop := start(t, service)
+	read(t, service, "orders.dead", 1)
+	require.NoError(t, stop())
+	for _, what := range []string{"handler failed, will run again", "event dead-lettered"} {
+		line := regexp.MustCompile(`.*` + what + `.*`).FindString(log.String())
+		for _, name := range []string{"event_id=order-17", "handler=ship", "topic=orders"} {
+			require.Contains(t, line, name)
+		}
+	}
+}
+
+// lockedBuffer is written to by several goroutines.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
 }

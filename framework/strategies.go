@@ -39,8 +39,8 @@ func ownDatabase(cfg *config.Config) bool {
 	if !cfg.SQL.Enabled() {
 		return false
 	}
-	path := strings.TrimPrefix(strings.TrimPrefix(cfg.SQL.DSN.Reveal(), "sqlite:"), "file:")
-	return cfg.Broker != "sqlite" || filepath.Clean(path) != filepath.Clean(cfg.SQLite.Path)
+	path := strings.TrimPrefix(strings.TrimPrefix(cfg.DatabaseDSN().Reveal(), "sqlite:"), "file:")
+	return cfg.Broker != "sqlite" || filepath.Clean(path) != filepath.Clean(cfg.SQLitePath())
 }
 
 // strategy builds what the rule asks for, for one scope.

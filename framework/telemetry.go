@@ -178,8 +178,30 @@ func (s *Service) measure() {
 	if !can {
 		return
 	}
-	list := uses(s.config, s.handlerTopics())
-	s.metrics.meter(s.logger, func(ctx context.Context) ([]adapters.Figure, error) { return meter.Figures(ctx, list) })
+	handlers := s.handlerTopics()
+	list, topics := uses(s.config, handlers), map[string]string{}
+	for handler, topic := range handlers {
+		topics[s.config.Service+"."+handler] = topic
+	}
+	s.metrics.meter(s.logger, func(ctx context.Context) ([]adapters.Figure, error) {
+		figures, err := meter.Figures(ctx, list)
+		nameLogically(figures, topics)
+		return figures, err
+	})
+}
+
+// nameLogically gives the topic of a group's figures its logical name, as all other
+// metrics have it: the broker knows its own only. topics are by group.
+func nameLogically(figures []adapters.Figure, topics map[string]string) {
+	for _, figure := range figures {
+		labels := map[string]*string{}
+		for i := 0; i+1 < len(figure.Labels); i += 2 {
+			labels[figure.Labels[i]] = &figure.Labels[i+1]
+		}
+		if topic, group := labels["topic"], labels["group"]; topic != nil && group != nil && topics[*group] != "" {
+			*topic = topics[*group]
+		}
+	}
 }
 
 func (s *Service) handlerTopics() map[string]string {

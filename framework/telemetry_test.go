@@ -234,3 +234,17 @@ func TestTracesReachTheCollector(t *testing.T) {
 	require.Contains(t, sent, "process orders")
 	require.Contains(t, sent, "fulfilment")
 }
+
+// A topic has one name in all metrics, whatever the broker calls it.
+func TestMetricsKnowLogicalNamesOnly(t *testing.T) {
+	service, get := adminService(t, parse(t, "topics: {orders: {name: nu-orders}}\n"))
+	framework.Handle(service, "orders", func(context.Context, Order) error { return nil }, framework.Name("ship"))
+	publish(t, service, "orders", "1", Order{ID: "1"})
+	start(t, service)
+	require.Eventually(t, func() bool {
+		return strings.Contains(get("/metrics"), `hapax_events_total{handler="ship",outcome="processed",topic="orders"} 1`)
+	}, patience, 20*time.Millisecond)
+	found := get("/metrics")
+	require.Contains(t, found, `hapax_backlog_messages{group="fulfilment.ship",topic="orders"} 0`)
+	require.NotContains(t, found, "nu-orders")
+}

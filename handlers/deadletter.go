@@ -75,7 +75,8 @@ func (d DeadLetter) Middleware(handle message.HandlerFunc) message.HandlerFunc {
 		switch {
 		case outcome == Skipped:
 			// From a middleware outside of dedup; a handler's own never comes here.
-			d.Logger.LogAttrs(ctx, slog.LevelInfo, "event skipped", slog.String("reason", err.Error()))
+			d.Logger.LogAttrs(ctx, slog.LevelInfo, "event skipped", slog.String("handler", d.Handler), slog.String("topic", d.Topic),
+				slog.String("reason", err.Error()), slog.String("uuid", msg.UUID))
 			return nil, nil
 		case outcome == Returned && errors.As(err, &later):
 			d.postpone(ctx, later.Delay)
@@ -96,6 +97,7 @@ func (d DeadLetter) Middleware(handle message.HandlerFunc) message.HandlerFunc {
 			return nil, fmt.Errorf("publish dead letter to %s: %w; the event's own error: %w", d.To, failure, err)
 		}
 		d.Logger.LogAttrs(ctx, slog.LevelError, "event dead-lettered",
+			slog.String("handler", d.Handler), slog.String("topic", d.Topic),
 			slog.String("reason", letter.Message.Metadata.Get(dedup.MetaDeadReason)),
 			slog.String("event_id", letter.Message.Metadata.Get(dedup.MetaEventID)),
 			slog.String("to", d.To), slog.Any("error", err))

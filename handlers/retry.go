@@ -9,6 +9,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/hapax-go/hapax/dedup"
 )
 
 // Retry is a Watermill middleware that runs a handler again, in this process,
@@ -35,6 +37,10 @@ type Retry struct {
 	// MaxElapsed bounds the time from the first attempt to the start of the
 	// last. 0: no bound.
 	MaxElapsed time.Duration
+	// Handler, Topic and Identity say in the log whose attempt failed, and for which
+	// event.
+	Handler, Topic string
+	Identity       dedup.Identity
 	// Logger is told about each failed attempt. Default: slog.Default().
 	Logger *slog.Logger
 	// OnRetry is called before each wait. attempt is the one that failed,
@@ -100,9 +106,7 @@ func (r Retry) Middleware(handle message.HandlerFunc) message.HandlerFunc {
 				}
 				return nil, &GaveUpError{Attempts: attempt, Err: err}
 			}
-			r.Logger.LogAttrs(ctx, slog.LevelWarn, "handler failed, will run again",
-				slog.Int("attempt", attempt), slog.Int("max_attempts", r.MaxAttempts),
-				slog.Duration("wait", wait), slog.String("uuid", msg.UUID), slog.Any("error", err))
+			r.log(ctx, msg, attempt, wait, err)
 			if r.OnRetry != nil {
 				r.OnRetry(msg, attempt, err, wait)
 			}
@@ -111,6 +115,19 @@ func (r Retry) Middleware(handle message.HandlerFunc) message.HandlerFunc {
 			}
 		}
 	}
+}
+
+// log tells of a failed attempt. Finding the event ID may mean to read the payload, so it
+// is looked for only when somebody listens.
+func (r Retry) log(ctx context.Context, msg *message.Message, attempt int, wait time.Duration, err error) {
+	if !r.Logger.Enabled(ctx, slog.LevelWarn) {
+		return
+	}
+	eventID, _, _ := r.Identity.Find(msg) // one without an ID is logged without
+	r.Logger.LogAttrs(ctx, slog.LevelWarn, "handler failed, will run again",
+		slog.String("handler", r.Handler), slog.String("topic", r.Topic), slog.String("event_id", eventID),
+		slog.Int("attempt", attempt), slog.Int("max_attempts", r.MaxAttempts),
+		slog.Duration("wait", wait), slog.String("uuid", msg.UUID), slog.Any("error", err))
 }
 
 // intervals draws from [0, interval]: the library draws from interval·(1 ± factor),

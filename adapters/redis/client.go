@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -27,6 +29,7 @@ func Connect(ctx context.Context, config Config) (redis.UniversalClient, error) 
 // after a connection broke: a publish may so become a copy (with its ID), and what must
 // not be repeated says so itself.
 func newClient(c Config) redis.UniversalClient {
+	logLibrary(c.Logger)
 	switch c.Mode {
 	case Cluster:
 		return redis.NewClusterClient(&redis.ClusterOptions{
@@ -62,6 +65,23 @@ const (
 	// hundred KB, and every filling of a buffer is a call of the system.
 	bufferSize = 64 << 10
 )
+
+var libraryLogged sync.Once
+
+// logLibrary hands what the library logs by itself, to standard error otherwise, to the
+// first logger that listens: there is one for the whole process.
+func logLibrary(logger *slog.Logger) {
+	if logger.Enabled(context.Background(), slog.LevelError) {
+		libraryLogged.Do(func() { redis.SetLogger(libraryLogger{logger}) })
+	}
+}
+
+type libraryLogger struct{ logger *slog.Logger }
+
+// Printf implements the library's logging.
+func (l libraryLogger) Printf(ctx context.Context, format string, values ...any) {
+	l.logger.WarnContext(ctx, "redis client: "+fmt.Sprintf(format, values...))
+}
 
 // explain adds to a connection error what the user can do about it.
 func explain(ctx context.Context, c Config, err error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -21,7 +22,7 @@ import (
 
 // newClient connects the SDK. disconnect closes the idle connections.
 func newClient(ctx context.Context, config Config) (client *sqs.Client, disconnect func(), err error) {
-	var options []func(*awsconfig.LoadOptions) error
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(sdkLogger(config.Logger))}
 	if config.Region != "" {
 		options = append(options, awsconfig.WithRegion(config.Region))
 	}
@@ -54,13 +55,17 @@ func newClient(ctx context.Context, config Config) (client *sqs.Client, disconne
 	}
 	return sqs.NewFromConfig(loaded, func(o *sqs.Options) {
 		o.HTTPClient = config.HTTPClient
-		o.Logger = logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
-			config.Logger.Debug("aws sdk: " + fmt.Sprintf(format, args...))
-		})
 		if config.Endpoint != "" {
 			o.BaseEndpoint = aws.String(config.Endpoint)
 		}
 	}), disconnect, nil
+}
+
+// sdkLogger takes what the SDK says, its search for credentials included.
+func sdkLogger(logger *slog.Logger) logging.Logger {
+	return logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
+		logger.Debug("aws sdk: " + fmt.Sprintf(format, args...))
+	})
 }
 
 // Ping implements adapters.Broker. A refusal to list queues is an answer too:
@@ -72,7 +77,7 @@ func (b *Broker) Ping(ctx context.Context) error {
 	if code := errorCode(err); err == nil || slices.Contains(refusals, code) {
 		return nil
 	}
-	return fmt.Errorf("reach sqs at %s: %w: %s", b.address(), err, advice(err))
+	return fmt.Errorf("reach sqs at %s: %w: %s", b.address(), err, b.advice(err))
 }
 
 // address is where the service is, for errors.
@@ -102,14 +107,20 @@ func errorCode(err error) string {
 	return ""
 }
 
-func advice(err error) string {
+// keys is what an emulator wants too, which the SDK does not say.
+const keys = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; an emulator takes any value"
+
+func (b *Broker) advice(err error) string {
 	if slices.Contains(strangers, errorCode(err)) {
 		return "the service does not know these credentials: check the environment, the shared files or the role they come from"
 	}
 	if errorCode(err) != "" {
 		return "check region, endpoint and permissions"
 	}
-	return "check region, endpoint and network, and that AWS credentials are configured"
+	if b.config.Endpoint != "" {
+		return "check endpoint and network, and that there are AWS credentials: " + keys
+	}
+	return "check region and network, and that AWS credentials are configured: " + keys
 }
 
 // passing reports whether trying again may help: throttling, faults of the

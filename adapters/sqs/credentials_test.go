@@ -1,8 +1,11 @@
 package sqs_test
 
 import (
+	"bytes"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +63,10 @@ func TestAWSEnvironment(t *testing.T) {
 			err:         "set region, or AWS_REGION",
 		},
 		"no credentials": {
-			environment: map[string]string{"AWS_REGION": "eu-central-1"}, err: "that AWS credentials are configured",
+			environment: map[string]string{"AWS_REGION": "eu-central-1"}, err: "that AWS credentials are configured: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+		},
+		"no credentials for an emulator": {
+			config: sqs.Config{Endpoint: "http://private:9324"}, err: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; an emulator takes any value",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,4 +93,22 @@ func TestAWSEnvironment(t *testing.T) {
 			require.Contains(t, service.signature, test.signature)
 		})
 	}
+}
+
+// What the SDK says of its search for credentials goes where Hapax's own log goes.
+func TestSDKLogsWithTheService(t *testing.T) {
+	metadata := httptest.NewServer(http.NotFoundHandler())
+	defer metadata.Close()
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.URL)
+	var log bytes.Buffer
+	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	_, err := sqs.Open(t.Context(), sqs.Config{Endpoint: "http://private:9324", HTTPClient: &witness{}, Logger: logger})
+	require.Error(t, err)
+	require.Contains(t, log.String(), `"level":"DEBUG","msg":"aws sdk: `)
 }

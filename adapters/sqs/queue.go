@@ -80,7 +80,7 @@ func (q *queue) lookUp(ctx context.Context) (string, error) {
 	case missing(err):
 		return "", nil
 	}
-	return "", fmt.Errorf("look up queue %q of topic %q at %s: %w: %s", q.name, q.topic, q.broker.address(), err, advice(err))
+	return "", fmt.Errorf("look up queue %q of topic %q at %s: %w: %s", q.name, q.topic, q.broker.address(), err, q.broker.advice(err))
 }
 
 // find looks the queue up, and creates it if the config says so.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -38,8 +37,9 @@ What it cannot see: limits that a policy sets on a RabbitMQ queue, and the clock
 Kafka, RabbitMQ and SQS: those servers do not tell them.
 
 Topics are those of the arguments, each with the handler that reads it when it has
-another name; without arguments those that the config mentions. Nothing is created
-or changed, except the embedded broker's file.
+another name; without arguments those of the handlers block. When that names none
+either, only broker and databases are checked, and a warning says so. Nothing is
+created or changed, except the embedded broker's file.
 
 Exit status: 0 nothing is unsafe (there may be warnings), 1 the checks could not
 run, 2 something is unsafe.`,
@@ -51,9 +51,15 @@ run, 2 something is unsafe.`,
 		if err != nil {
 			return err
 		}
+		handlers := handlerTopics(cfg, arguments)
 		findings, _ := during(command.ErrOrStderr(), "asking "+cfg.Broker, func() ([]adapters.Finding, error) {
-			return framework.Diagnose(command.Context(), cfg, quietLogger(command), handlerTopics(cfg, arguments)), nil
+			return framework.Diagnose(command.Context(), cfg, quietLogger(command), handlers), nil
 		})
+		if len(handlers) == 0 {
+			findings = append(findings, adapters.Finding{
+				Name: "topics", Problem: "no topic was checked", Fix: "name them as arguments, such as: hapax doctor orders",
+			})
+		}
 		diagnoses := diagnose(findings, cfg.Allow)
 		if *asJSON {
 			err = printJSON(command.OutOrStdout(), diagnoses)
@@ -74,7 +80,7 @@ func diagnose(findings []adapters.Finding, allow []string) []diagnosis {
 		d := diagnosis{"ok", finding.Name, finding.About, finding.Found, finding.Problem, finding.Fix}
 		switch {
 		case finding.OK():
-		case finding.Fatal && slices.Contains(allow, finding.Name):
+		case finding.Fatal && framework.Allowed(finding, allow):
 			d.Status = "allowed"
 		case finding.Fatal:
 			d.Status = "unsafe"

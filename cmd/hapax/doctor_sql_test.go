@@ -50,7 +50,7 @@ func TestDoctorOnSQL(t *testing.T) {
 			}
 		}
 		planted := []misconfiguration{{
-			what: "no tables, and none are to be made", check: "sql-schema", says: "the database schema is not current",
+			what: "no tables, and none are to be made", needed: true, check: "sql-schema", says: "the database schema is not current",
 			plant: func(t *testing.T) (string, string) {
 				return service(t, sqldbtest.New(t, dialect), ", migrate: check"), "orders"
 			},

@@ -32,6 +32,8 @@ type misconfiguration struct {
 	warning bool
 	// runs: a service that allows it can run all the same.
 	runs bool
+	// needed: no service can start like this, so that allowing it is not offered.
+	needed bool
 }
 
 // find plants each misconfiguration, and requires that hapax doctor finds it and
@@ -58,9 +60,16 @@ func find(t *testing.T, planted []misconfiguration) {
 			refused := started(t, configuration, topic)
 			require.ErrorContains(t, refused, "check "+m.check)
 			require.ErrorContains(t, refused, m.says)
-			require.ErrorContains(t, refused, fmt.Sprintf("add %q to allow", m.check))
-
+			hint := fmt.Sprintf("add %q to allow", m.check)
 			allowing := fmt.Sprintf("%sallow: [%s]\n", configuration, strings.Join(unsafe(found), ", "))
+			if m.needed {
+				require.NotContains(t, refused.Error(), hint)
+				found, _ = doctor(t, allowing, topic)
+				require.Equal(t, "unsafe", found[m.check].Status)
+				require.Error(t, started(t, allowing, topic))
+				return
+			}
+			require.ErrorContains(t, refused, hint)
 			found, err = doctor(t, allowing, topic)
 			require.NoError(t, err)
 			require.Equal(t, "allowed", found[m.check].Status)
@@ -157,9 +166,43 @@ func TestDoctorOnTheConfig(t *testing.T) {
 	find(t, []misconfiguration{
 		{what: "a window shorter than the longest redelivery", plant: plant("dedup: {window: 10s, lease: 30s}\n"), check: "dedup-window", says: "dedup.window is 10s, but a copy may be handed out again 1m35s after", runs: true},
 		{what: "a handler's window that is too short", plant: plant("handlers: {orders: {window: 20s}}\n"), check: "dedup-window", says: "dedup.window is 20s", runs: true},
+		{what: "a database that is away", plant: plant("sql: {dsn: \"postgres://127.0.0.1:1/shop?sslmode=disable\"}\n"), check: "sql-connection", says: "127.0.0.1", needed: true},
+		{what: "a ledger that is away", plant: plant("dedup: {strategy: consumer, ledger: {dsn: \"redis://127.0.0.1:1\"}}\n"), check: "ledger-connection", says: "127.0.0.1", needed: true},
 		{what: "no deduplication", plant: plant("dedup: {strategy: none}\n"), check: "dedup-off", says: "every copy takes effect", warning: true},
 		{what: "a ledger in memory", plant: plant("dedup: {strategy: consumer, allow_volatile: true, ledger: {store: memory}}\n"), check: "ledger-volatile", says: "forgets when the process ends", warning: true},
 	})
+}
+
+// Without arguments, what the config says of servers is checked all the same, and no
+// handler is made up for a topic.
+func TestDoctorWithoutTopics(t *testing.T) {
+	for name, c := range map[string]struct{ config, check string }{
+		"database": {"sql: {dsn: \"postgres://127.0.0.1:1/shop?sslmode=disable\"}\n", "sql-connection"},
+		"ledger":   {"dedup: {strategy: consumer, ledger: {dsn: \"redis://127.0.0.1:1\"}}\n", "ledger-connection"},
+		"journal":  {"dedup: {ledger: {dsn: \"redis://127.0.0.1:1\"}}\n", "ledger-connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, err := doctor(t, embedded(t, c.config))
+			require.Equal(t, "unsafe", found[c.check].Status, "%+v", found)
+			require.Equal(t, exitFound, statusOf(err))
+		})
+	}
+
+	output := "topics: {shipments: {name: prod-shipments}}\n"
+	found, err := doctor(t, embedded(t, output))
+	require.NoError(t, err)
+	require.NotContains(t, found, "strategy", "shipments has no handler that we know of")
+	require.Equal(t, "warning", found["topics"].Status)
+	require.Equal(t, "no topic was checked", found["topics"].Problem)
+	require.Contains(t, found["topics"].Fix, "arguments")
+	text, err := run(t, "rules", "--explain", "-f", writeConfig(t, embedded(t, output)))
+	require.NoError(t, err)
+	require.NotContains(t, text, "shipments")
+
+	found, err = doctor(t, embedded(t, "handlers: {orders: {window: 2d}}\n"))
+	require.NoError(t, err)
+	require.Equal(t, "orders", found["strategy"].About)
+	require.NotContains(t, found, "topics")
 }
 
 func TestDoctorWithoutABroker(t *testing.T) {

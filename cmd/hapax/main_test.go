@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -15,11 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
-	"github.com/hapax-go/hapax/internal/servers"
 )
 
-// run executes the command line in this process. Variables of the tests themselves
-// are no settings, and a config refuses what it does not know.
+// run executes the command line in this process.
 func run(t *testing.T, arguments ...string) (string, error) {
 	t.Helper()
 	return runWith(t, strings.NewReader(""), arguments...)
@@ -27,13 +24,6 @@ func run(t *testing.T, arguments ...string) (string, error) {
 
 func runWith(t *testing.T, input io.Reader, arguments ...string) (string, error) {
 	t.Helper()
-	for _, variable := range os.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		if ours := []string{servers.DirVariable, "HAPAX_SOAK"}; slices.Contains(ours, name) || strings.HasPrefix(name, "HAPAX_TEST_") {
-			require.NoError(t, os.Unsetenv(name))
-			defer os.Setenv(name, value)
-		}
-	}
 	var out bytes.Buffer
 	command := root()
 	command.SetOut(&out)

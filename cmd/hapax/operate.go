@@ -78,8 +78,9 @@ func exitStatus(err error) int {
 	return 1
 }
 
-// handlerTopics reads arguments of the form TOPIC or HANDLER=TOPIC. Without any,
-// what the config names stands for them.
+// handlerTopics reads arguments of the form TOPIC or HANDLER=TOPIC. Without any, the
+// handlers that the config names stand for them, each with the topic of its name. Topics
+// that it names do not: a service may only publish to them.
 func handlerTopics(cfg *config.Config, arguments []string) map[string]string {
 	handlers := map[string]string{}
 	for _, argument := range arguments {
@@ -90,9 +91,6 @@ func handlerTopics(cfg *config.Config, arguments []string) map[string]string {
 		handlers[handler] = topic
 	}
 	if len(arguments) == 0 {
-		for topic := range cfg.Topics {
-			handlers[topic] = topic
-		}
 		for handler := range cfg.Handlers {
 			handlers[handler] = handler
 		}

@@ -135,3 +135,14 @@ func TestPublishSources(t *testing.T) {
 	_, err = run(t, "tail", "orders", "-f", file, "--from", "yesterday")
 	require.ErrorContains(t, err, "expected now, start")
 }
+
+// Wherever it is run, a command means the files beside the config.
+func TestPublishFromAnotherFolder(t *testing.T) {
+	file := writeConfig(t, "service: fulfilment\n")
+	elsewhere := t.TempDir()
+	t.Chdir(elsewhere)
+	_, err := run(t, "publish", "orders", "-f", file, "--data", "{}")
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(filepath.Dir(file), "hapax.db"))
+	require.NoFileExists(t, filepath.Join(elsewhere, "hapax.db"))
+}

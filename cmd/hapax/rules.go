@@ -27,8 +27,8 @@ func rulesCommand() *cobra.Command {
 
 With --explain: what the config at hand guarantees, for each kind of effect that a
 handler can have, in words. Topics are those of the arguments, each with the handler
-that reads it when it has another name; without arguments those that the config
-mentions, else "orders".
+that reads it when it has another name; without arguments those of the handlers
+block, else "orders" as an example.
 
 Exit status: 0, 1 the config cannot be read.`,
 		Example: `  hapax rules

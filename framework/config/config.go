@@ -14,9 +14,10 @@ type Config struct {
 	// Topics says how single topics differ from the rule, by logical name.
 	// Variable: the whole map as JSON. Default: none differs.
 	Topics map[string]Topic `yaml:"topics" example:"orders.created"`
-	// Handlers says how single handlers differ from the blocks below, by
-	// handler name. Variable: the whole map as JSON. Default: none differs.
-	Handlers map[string]Handler `yaml:"handlers" example:"PlaceOrder"`
+	// Handlers says how single handlers differ from the blocks below, by handler
+	// name, which is that of the topic unless the code gives another. Variable: the
+	// whole map as JSON. Default: none differs.
+	Handlers map[string]Handler `yaml:"handlers" example:"orders"`
 
 	// Consumer says how messages are handed to handlers.
 	Consumer Consumer `yaml:"consumer"`
@@ -41,7 +42,8 @@ type Config struct {
 	// chain (environment, shared files, instance role), never from here.
 	SQS SQS `yaml:"sqs"`
 
-	// Admin is the HTTP server with health, metrics and the admin page.
+	// Admin is the HTTP server with /healthz, /readyz, /metrics and /duplicates, the
+	// report that hapax duplicates shows.
 	Admin Admin `yaml:"admin"`
 	// Shutdown says how the service stops.
 	Shutdown Shutdown `yaml:"shutdown"`
@@ -50,19 +52,21 @@ type Config struct {
 	// Log says what is logged, to standard error.
 	Log Log `yaml:"log"`
 	// Allow lists start-up checks, by name, that may find something unsafe
-	// without keeping the service from starting. Default: none.
-	Allow []string `yaml:"allow" example:"some-check"`
+	// without keeping the service from starting; hapax doctor shows the names.
+	// Default: none.
+	Allow []string `yaml:"allow" example:"kafka-min-isr"`
 
-	// file names what was parsed; origins maps a path to where it was set; empty
-	// maps one to the variable that left it empty. They hold positions and names
-	// only, never values: fmt prints unexported fields without asking a Secret to
-	// mask itself.
+	// file names what was parsed; folder is where it lies, "" when that is the working
+	// directory or there is none; origins maps a path to where it was set; empty maps
+	// one to the variable that left it empty. They hold positions and names only, never
+	// values: fmt prints unexported fields without asking a Secret to mask itself.
 	file    string
+	folder  string
 	origins map[string]origin
 	empty   map[string]string
 }
 
-// Admin is the HTTP server with health, metrics and the admin page.
+// Admin is the HTTP server with /healthz, /readyz, /metrics and /duplicates.
 type Admin struct {
 	// Enabled starts the server; false: no health endpoints either. Default true.
 	Enabled bool `yaml:"enabled"`

@@ -73,11 +73,13 @@ func (c *Config) LedgerStore() (store string, dsn DSN) {
 		}
 	}
 	switch {
+	case dsn != "" && store == "sqlite":
+		dsn = c.dsnFromFolder(dsn)
 	case dsn != "":
 	case c.SQL.Enabled() && c.SQL.DSN.Driver() == store:
-		dsn = c.SQL.DSN
+		dsn = c.DatabaseDSN()
 	case store == "sqlite":
-		dsn = DSN(c.SQLite.Path)
+		dsn = DSN(c.SQLitePath())
 	}
 	return store, dsn
 }

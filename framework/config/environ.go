@@ -7,16 +7,29 @@ import (
 	"strings"
 )
 
-// Reserved lists the variables that begin with HAPAX_ and are no settings.
+// configVariable names the file to load when no path is given.
+const configVariable = "HAPAX_CONFIG"
+
+// Reserved lists the variables that begin with HAPAX_ and are no settings; one that
+// ends in _ stands for all that begin with it. But for the first they are those of
+// Hapax's own tests and tools, which run services and commands too.
 var Reserved = []string{
-	"HAPAX_CONFIG", // the file to load when no path is given
+	configVariable,
+	"HAPAX_FAILPOINTS", "HAPAX_FAKE_REDIS", "HAPAX_FAULT_", "HAPAX_LOG", "HAPAX_MARKS", "HAPAX_PORT_", "HAPAX_RESTART",
+	"HAPAX_SERVERS_", "HAPAX_SOAK", "HAPAX_SOAK_", "HAPAX_TEST_",
+}
+
+func reserved(name string) bool {
+	return slices.ContainsFunc(Reserved, func(known string) bool {
+		return name == known || strings.HasSuffix(known, "_") && strings.HasPrefix(name, known)
+	})
 }
 
 // override applies the HAPAX_ variables. A list is separated by commas; a map is
 // JSON and replaces the whole map.
 func (d *decoder) override() {
 	file := d.source
-	known := slices.Clone(Reserved)
+	known := []string{configVariable}
 	walk(reflect.ValueOf(d.config).Elem(), "", func(f field, path string, target reflect.Value) {
 		name := variable(path)
 		known = append(known, name)
@@ -43,7 +56,7 @@ func (d *decoder) override() {
 	d.source = file
 
 	for _, name := range slices.Sorted(maps.Keys(d.env)) {
-		if !strings.HasPrefix(name, "HAPAX_") || slices.Contains(known, name) {
+		if !strings.HasPrefix(name, "HAPAX_") || slices.Contains(known, name) || reserved(name) {
 			continue
 		}
 		advice := "a setting's variable is HAPAX_ and its path in capitals, joined by _; name variables of your own differently"

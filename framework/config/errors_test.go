@@ -2,8 +2,11 @@ package config_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,7 +56,7 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:6:27: dedup.lease: found "soon", expected a duration such as 30s, 1h30m or 7d`,
 				`hapax.yaml:7:23: sqlite.max_payload: found "16MB", expected a size such as 16MiB: units are B, KiB, MiB, GiB and TiB`,
 				`hapax.yaml:8:18: admin.enabled: found "yes", expected true or false`,
-				`hapax.yaml:9:8: allow: found a string, expected a list such as ["some-check"]`,
+				`hapax.yaml:9:8: allow: found a string, expected a list such as ["kafka-min-isr"]`,
 				`hapax.yaml:10:1: unknown key "retention": did you mean sql.outbox.retention or sqlite.retention?`,
 				`hapax.yaml:11:19: kafka.brokers: found keys in the list, expected a list of host:port such as ["127.0.0.1:9092"]`,
 				`hapax.yaml:11:28: kafka.rack: found nothing, expected a string`,
@@ -95,6 +98,13 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:11:34: topics.b.name: found "q", which is the name of topic "a" already: two topics cannot share one`,
 				`hapax.yaml:11:50: topics.b.dead_letter: found the topic itself, expected another: its dead letters would be processed again`,
 				`hapax.yaml:12:43: handlers.H.claim: found "optimistic", but strategy consumer supports only pessimistic`,
+			},
+		},
+		"checks that do not exist": {
+			file: "service: a\nallow: [kafka-min-irs, redis-eviction, everything]\n",
+			want: []string{
+				`hapax.yaml:2:8: allow: found "kafka-min-irs", which is no check: did you mean "kafka-min-isr"?`,
+				`hapax.yaml:2:8: allow: found "everything", which is no check: hapax doctor lists those that the config is subject to`,
 			},
 		},
 		"inbox without a database": {
@@ -147,7 +157,7 @@ func TestErrors(t *testing.T) {
 				`HAPAX_ADMIN_ENABLED: admin.enabled: found "1", expected true or false`,
 				`HAPAX_CONSUMER_WINDOW: consumer.window: found "", expected a whole number`,
 				`HAPAX_DEDUP_WINDW: unknown variable: did you mean HAPAX_DEDUP_WINDOW?`,
-				`HAPAX_HANDLERS: handlers: not YAML: could not find flow mapping end token '}': expected JSON such as {"PlaceOrder": {}}`,
+				`HAPAX_HANDLERS: handlers: not YAML: could not find flow mapping end token '}': expected JSON such as {"orders": {}}`,
 				`HAPAX_TOPICS:1:7: unknown key "nam" in topics.a: did you mean "name"?`,
 				`HAPAX_X: unknown variable: a setting's variable is HAPAX_ and its path in capitals, joined by _; name variables of your own differently`,
 			},
@@ -172,6 +182,67 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// Variables of Hapax's own tests and tools are no settings, and no service minds them:
+// every name that the sources have is a setting's or reserved.
+func TestReservedVariables(t *testing.T) {
+	known := map[string]bool{}
+	for _, setting := range config.Settings() {
+		known[setting.Variable] = true
+	}
+	var environ []string
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.Contains(path, "/config/") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, match := range regexp.MustCompile(`"(HAPAX_[A-Z0-9_]+)["=]`).FindAllStringSubmatch(string(source), -1) {
+			if name := match[1]; !known[name] && name != "HAPAX_ADMIN_" { // a prefix of settings
+				environ = append(environ, name+"=x")
+			}
+		}
+		return err
+	})
+	require.NoError(t, err)
+	require.Contains(t, environ, "HAPAX_SOAK_ROWS=x")
+	environ = append(environ, "HAPAX_SERVERS_REPORT=x", "HAPAX_PORT_KAFKA=x")
+	parse(t, "service: a\n", environ...)
+}
+
+// The list of checks is that of the sources.
+func TestChecksAreListed(t *testing.T) {
+	found := []string{"strategy"}
+	for _, pattern := range []string{"../check*.go", "../../adapters/*/check*.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			require.NoError(t, err)
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			for _, match := range regexp.MustCompile(`"((?:broker|dedup|kafka|ledger|rabbitmq|redis|sql|sqlite|sqs)(?:-[a-z]+)+)"`).FindAllStringSubmatch(string(source), -1) {
+				found = append(found, match[1])
+			}
+		}
+	}
+	slices.Sort(found)
+	require.Equal(t, slices.Compact(found), config.Checks)
+}
+
+// Names that only the service can judge.
+func TestUnusedNames(t *testing.T) {
+	parsed := parse(t, "service: a\nhandlers:\n  ordrs: {window: 2d}\n  audit: {}\n  unlike: {}\ntopics: {ordrs: {name: b}, shipments: {name: c}}\n")
+	require.EqualError(t, parsed.CheckHandlers([]string{"orders", "audit"}), strings.Join([]string{
+		`hapax.yaml:3:3: handlers.ordrs: no handler has this name, so the block has no effect: did you mean "orders"?`,
+		`hapax.yaml:5:3: handlers.unlike: no handler has this name, so the block has no effect: rename it to one of audit, orders, or remove it`,
+	}, "\n"))
+	require.NoError(t, parsed.CheckHandlers([]string{"ordrs", "audit", "unlike"}))
+	topics := parsed.UnusedTopics([]string{"orders", "shipments"})
+	require.Len(t, topics, 1)
+	require.Equal(t, `hapax.yaml:6:10: topics.ordrs: no handler reads this topic or names it in To: did you mean "orders"?`, topics[0].Error())
+}
+
 func TestLoad(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env := []string{"HAPAX_SERVICE=a"}
@@ -182,6 +253,13 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, "sqlite", loaded.Broker)
 	require.Equal(t, "HAPAX_SERVICE", loaded.Where("service"))
 	require.Equal(t, "default", loaded.Where("broker"))
+
+	// Without one, and without what must be set, that is the likely mistake.
+	_, err = config.Load("", nil)
+	folder, wd := os.Getwd()
+	require.NoError(t, wd)
+	require.EqualError(t, err, "no hapax.yaml in "+folder+": run this in the service's folder, or name it with --file or HAPAX_CONFIG\n"+
+		`hapax.yaml: service: not set, expected a value: add "service: fulfilment" or set HAPAX_SERVICE`)
 
 	_, err = config.Load("other.yaml", env)
 	require.EqualError(t, err, "read config: open other.yaml: no such file or directory")
@@ -202,6 +280,56 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, os.WriteFile(big, make([]byte, 300<<10), 0o600))
 	_, err = config.Load(big, nil)
 	require.EqualError(t, err, "read config: "+big+" has 307200 bytes, expected at most 262144")
+}
+
+// Files that the config names are relative to its folder, and printed as written.
+func TestFilesBesideTheConfig(t *testing.T) {
+	folder := t.TempDir()
+	shop := filepath.Join(folder, "shop")
+	require.NoError(t, os.Mkdir(shop, 0o700))
+	load := func(path, text string) *config.Config {
+		require.NoError(t, os.WriteFile(path, []byte("service: a\n"+text), 0o600))
+		loaded, err := config.Load(path, nil)
+		require.NoError(t, err)
+		return loaded
+	}
+	there := filepath.Join(shop, "hapax.yaml")
+	loaded := load(there, "sqlite: {path: data/h.db}\nsql: {dsn: \"file:shop.db?synchronous=normal\"}\n")
+	require.Equal(t, filepath.Join(shop, "data", "h.db"), loaded.SQLitePath())
+	require.EqualValues(t, "file:"+shop+"/shop.db?synchronous=normal", loaded.DatabaseDSN())
+	store, dsn := loaded.LedgerStore()
+	require.Equal(t, "sqlite", store)
+	require.Equal(t, loaded.DatabaseDSN(), dsn)
+	var printed strings.Builder
+	require.NoError(t, loaded.Render(&printed))
+	require.Contains(t, printed.String(), "path: data/h.db")
+	require.Contains(t, printed.String(), `dsn: "file:shop.db?synchronous=normal"`)
+
+	for written, opened := range map[string]string{
+		"shop.db":                  shop + "/shop.db",
+		"sqlite:shop.db":           "sqlite:" + shop + "/shop.db",
+		"file://shop.db":           "file://" + shop + "/shop.db",
+		"file:///var/shop.db":      "file:///var/shop.db",
+		"file:/var/shop.db?a=b?c":  "file:/var/shop.db?a=b?c",
+		"file::memory:?cache=x":    "file::memory:?cache=x",
+		"postgres://h/shop.db":     "postgres://h/shop.db",
+		"u:p@tcp(h:3306)/shop.db":  "u:p@tcp(h:3306)/shop.db",
+		"host=h dbname=file.db":    "host=h dbname=file.db",
+		"file:../shop.db?mode=rwc": "file:" + folder + "/shop.db?mode=rwc",
+	} {
+		require.EqualValues(t, opened, load(there, "sql: {dsn: \""+written+"\"}\n").DatabaseDSN())
+		if !strings.Contains(written, "memory") {
+			_, dsn = load(there, "redis: {addresses: [\"h:1\"]}\ndedup: {ledger: {dsn: \""+written+"\"}}\n").LedgerStore()
+			require.EqualValues(t, opened, dsn)
+		}
+	}
+	_, dsn = load(there, "").LedgerStore()
+	require.EqualValues(t, shop+"/hapax.db", dsn)
+
+	// In the working directory nothing changes.
+	t.Chdir(shop)
+	require.Equal(t, "hapax.db", load("hapax.yaml", "").SQLitePath())
+	require.EqualValues(t, "file:shop.db", load("hapax.yaml", "sql: {dsn: \"file:shop.db\"}\n").DatabaseDSN())
 }
 
 func TestValidateOfCodeMadeConfig(t *testing.T) {

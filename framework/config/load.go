@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 
 	"github.com/goccy/go-yaml/ast"
@@ -26,20 +27,37 @@ const maxBytes = 256 << 10
 // which alone may be missing or empty. The error reports every problem at once,
 // each a *Problem on a line of its own.
 func Load(path string, environ []string) (*Config, error) {
-	path = cmp.Or(path, environment(environ)["HAPAX_CONFIG"])
+	path = cmp.Or(path, environment(environ)[configVariable])
 	explicit := path != ""
 	path = cmp.Or(path, FileName)
 
 	data, err := os.ReadFile(path)
+	missing := errors.Is(err, fs.ErrNotExist) && !explicit
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !explicit:
-		data = nil
+	case missing:
 	case err != nil:
 		return nil, fmt.Errorf("read config: %w", err)
 	case explicit && len(bytes.TrimSpace(data)) == 0:
 		return nil, fmt.Errorf("read config: %s is empty, expected at least the line \"service: fulfilment\"", path)
 	}
-	return Parse(path, data, environ)
+	config, err := Parse(path, data, environ)
+	if folder := filepath.Dir(path); err == nil && folder != "." {
+		config.folder = folder
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && missing {
+		err = errors.Join(append([]error{noFile()}, joined.Unwrap()...)...)
+	}
+	return config, err
+}
+
+// noFile is said when there is no file and the variables alone do not suffice: likely
+// the folder is not the one that was meant.
+func noFile() error {
+	folder, err := os.Getwd()
+	if err != nil {
+		folder = "the working directory"
+	}
+	return &Problem{Message: fmt.Sprintf("no %s in %s: run this in the service's folder, or name it with --file or %s", FileName, folder, configVariable)}
 }
 
 // Parse is Load for data at hand; name stands for the file in errors.

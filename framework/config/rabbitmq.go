@@ -27,8 +27,8 @@ type RabbitMQ struct {
 	// Priority of this service's consumers: the server prefers higher ones while
 	// they take messages, unless one is the single active consumer. Default 0.
 	Priority int `yaml:"priority" min:"-255" max:"255"`
-	// ParkAfter: a message without a key whose next attempt is at least so far
-	// away waits in a queue of the server instead of in the process. Default 10s.
+	// ParkAfter is how far away the next attempt of a message without a key must be
+	// for it to wait in a queue of the server instead of in the process. Default 10s.
 	ParkAfter Duration `yaml:"park_after" min:"1s"`
 	// Prefetch is how many unacknowledged messages the server sends ahead, per
 	// consumer. 0: as many as consumer.window. Default 0.

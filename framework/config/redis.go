@@ -4,7 +4,7 @@ package config
 type Redis struct {
 	// Mode of the deployment. Default single.
 	Mode string `yaml:"mode" enum:"single|sentinel|cluster"`
-	// Addresses, host:port: the server; or the sentinels; or some nodes of the
+	// Addresses of the server, host:port; or of the sentinels; or of some nodes of the
 	// cluster. Required when broker is redis. Default: none.
 	Addresses []string `yaml:"addresses" format:"host:port" example:"127.0.0.1:6379"`
 	// MasterName is what the sentinels call the master. Required with mode

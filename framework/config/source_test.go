@@ -23,6 +23,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 	for _, setting := range config.Settings() {
 		require.Empty(t, seen[setting.Variable], "%s is the variable of two settings", setting.Variable)
 		seen[setting.Variable] = setting.Path
+		require.NotRegexp(t, `^[A-Z][A-Za-z]*[:,] `, setting.Doc, "the text is about the key, and prints its name")
 		switch setting.Default {
 		case "":
 			require.Regexp(t, `Default(: .+| "")\.$`, setting.Doc, setting.Path)
@@ -64,7 +65,7 @@ func otherValue(setting config.Setting) (value string, also []string) {
 		also = append(also, "HAPAX_SQL_DSN=postgres://h/db")
 	}
 	special := map[string]string{
-		"service": "other", "broker": "sqs", "topics": `{"a": {"name": "b"}}`, "handlers": `{"A": {"window": "1d"}}`,
+		"service": "other", "broker": "sqs", "allow": "kafka-min-isr", "topics": `{"a": {"name": "b"}}`, "handlers": `{"A": {"window": "1d"}}`,
 		"dedup.strategy": "none", "dedup.claim": "pessimistic", "dedup.id.pointer": "/a", "dedup.ledger.store": "redis", "dedup.ledger.dsn": "postgres://h/db",
 		"sql.dsn": "postgres://h/db", "rabbitmq.url": "amqp://h", "sqs.endpoint": "http://h", "tracing.endpoint": "http://h", "kafka.brokers": "h:1,h:2", "redis.addresses": "h:1", "admin.address": "h:1",
 		"kafka.sasl.mechanism": "plain", "kafka.session_timeout": "9s", "retry.max_interval": "9s", "kafka.transaction.max_time": "9ms", "sqs.wait_time": "9s",

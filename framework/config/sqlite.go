@@ -2,8 +2,8 @@ package config
 
 // SQLite is the embedded broker: one file.
 type SQLite struct {
-	// Path of the database file, made if it is missing; relative to the working
-	// directory. Default hapax.db.
+	// Path of the database file, made if it is missing; relative to the folder of
+	// hapax.yaml, wherever a service or command is run. Default hapax.db.
 	Path string `yaml:"path" required:"true" example:"hapax.db"`
 	// Synchronous says what a commit survives. full: a power cut; normal: a
 	// crash of the process, but a power cut may undo the last commits.

@@ -5,7 +5,8 @@ type SQS struct {
 	// Region of the queues. "": from the AWS environment. Default "".
 	Region string `yaml:"region" example:"eu-west-1"`
 	// Endpoint replaces the service's address, for emulators and private
-	// endpoints. "": that of the region. Default "".
+	// endpoints. An emulator too needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+	// in the environment, of any value. "": that of the region. Default "".
 	Endpoint string `yaml:"endpoint" pattern:"^(https?://.+)?$" example:"http://127.0.0.1:9324"`
 	// QueuePrefix goes before every queue's name. Default "".
 	QueuePrefix string `yaml:"queue_prefix" pattern:"^[A-Za-z0-9_-]{0,40}$" example:"prod-"`

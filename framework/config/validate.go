@@ -96,6 +96,7 @@ func (c *Config) validate(found *problems) {
 	}
 	v.topics()
 	v.databases()
+	v.allow()
 }
 
 // each checks every setting against its tags. What a handler inherits is checked

@@ -1,0 +1,40 @@
+package config
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// SQLitePath is sqlite.path as the process opens it: relative to the folder of the file
+// that was loaded, so that every command and the service mean the same file.
+func (c *Config) SQLitePath() string { return c.fromFolder(c.SQLite.Path) }
+
+// DatabaseDSN is sql.dsn as the process opens it: a file's path is relative to the
+// folder of the file that was loaded.
+func (c *Config) DatabaseDSN() DSN {
+	if c.SQL.DSN.Driver() != "sqlite" {
+		return c.SQL.DSN
+	}
+	return c.dsnFromFolder(c.SQL.DSN)
+}
+
+func (c *Config) fromFolder(path string) string {
+	if path == "" || c.folder == "" || filepath.IsAbs(path) || strings.Contains(path, ":memory:") {
+		return path
+	}
+	return filepath.Join(c.folder, path)
+}
+
+var fileScheme = regexp.MustCompile(`^((file|sqlite):(//)?)?`)
+
+// dsnFromFolder is fromFolder for the path in a connection string of SQLite.
+func (c *Config) dsnFromFolder(dsn DSN) DSN {
+	scheme := fileScheme.FindString(string(dsn))
+	path, options, some := strings.Cut(strings.TrimPrefix(string(dsn), scheme), "?")
+	path = scheme + c.fromFolder(path)
+	if some {
+		path += "?" + options
+	}
+	return DSN(path)
+}
