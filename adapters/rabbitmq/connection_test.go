@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +58,88 @@ func before(t *testing.T, scheme string, listen func(net.Listener) net.Listener,
 	require.NoError(t, err)
 	parsed.Scheme, parsed.Host = scheme, listener.Addr().String()
 	return parsed.String()
+}
+
+// silences stands before the server as a network does that goes silent: while held, a
+// connection carries nothing either way, and nobody is told.
+type silences struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []*silent
+}
+
+type silent struct {
+	net.Conn
+	held sync.RWMutex
+}
+
+func (s *silences) Accept() (net.Conn, error) {
+	conn, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, &silent{Conn: conn})
+	return s.conns[len(s.conns)-1], nil
+}
+
+// hold silences the connections of now; those to come are as usual.
+func (s *silences) hold() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	conns := slices.Clone(s.conns)
+	for _, conn := range conns {
+		conn.held.Lock()
+	}
+	return sync.OnceFunc(func() {
+		for _, conn := range conns {
+			conn.held.Unlock()
+		}
+	})
+}
+
+func (c *silent) Read(data []byte) (int, error) {
+	n, err := c.Conn.Read(data)
+	c.held.RLock()
+	defer c.held.RUnlock()
+	return n, err
+}
+
+func (c *silent) Write(data []byte) (int, error) {
+	c.held.RLock()
+	defer c.held.RUnlock()
+	return c.Conn.Write(data)
+}
+
+// silenceable opens a broker behind silences.
+func silenceable(t *testing.T, config rabbitmq.Config) (*rabbitmq.Broker, *silences) {
+	t.Helper()
+	between := &silences{}
+	config.URL = before(t, "amqp", func(l net.Listener) net.Listener {
+		between.Listener = l
+		return between
+	}, func(to io.Writer, from io.Reader) { _, _ = io.Copy(to, from) })
+	config.Logger = quiet
+	broker, err := rabbitmq.Open(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = broker.Close() })
+	return broker, between
+}
+
+// The network goes silent while more is being published than it takes. When the
+// heartbeats have told, publishes go over a new connection.
+func TestPublishesAfterSilence(t *testing.T) {
+	t.Parallel()
+	broker, network := silenceable(t, rabbitmq.Config{Heartbeat: time.Second, PublishTimeout: time.Second, MaxPayload: 32 << 20, Channels: 1})
+	topic := newTopic(t)
+	subscribe(t, broker, topic, nil)
+	require.NoError(t, broker.Publisher().Publish(topic, newMessage("before")))
+	t.Cleanup(network.hold())
+	large := newMessage("large") // it fills all buffers on the way
+	large.Payload = make([]byte, 32<<20)
+	require.Error(t, broker.Publisher().Publish(topic, large))
+	require.Eventually(t, func() bool { return broker.Publisher().Publish(topic, newMessage("after")) == nil }, 30*time.Second, 10*time.Millisecond)
 }
 
 func TestTLS(t *testing.T) {
