@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,18 +207,7 @@ func TestBlockedIsVisible(t *testing.T) {
 		mu.Unlock()
 		go func() {
 			defer close(frames)
-			reader := bufio.NewReader(from)
-			for {
-				head := make([]byte, 7)
-				if _, err := io.ReadFull(reader, head); err != nil {
-					return
-				}
-				body := make([]byte, binary.BigEndian.Uint32(head[3:])+1)
-				if _, err := io.ReadFull(reader, body); err != nil {
-					return
-				}
-				frames <- append(head, body...)
-			}
+			eachFrame(from, func(frame []byte) { frames <- frame })
 		}()
 		for {
 			select {
@@ -253,6 +244,46 @@ func TestBlockedIsVisible(t *testing.T) {
 	got := receive(t, messages)
 	require.Equal(t, "uuid-after", got.UUID)
 	got.Ack()
+}
+
+// eachFrame reads frames to the end.
+func eachFrame(from io.Reader, do func(frame []byte)) {
+	reader := bufio.NewReader(from)
+	for {
+		head := make([]byte, 7)
+		if _, err := io.ReadFull(reader, head); err != nil {
+			return
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[3:])+1)
+		if _, err := io.ReadFull(reader, body); err != nil {
+			return
+		}
+		do(append(head, body...))
+	}
+}
+
+// One publishing is never confirmed. The library withholds the confirms of all that
+// follow it on the channel, so the next one goes over another.
+func TestConfirmThatNeverComes(t *testing.T) {
+	t.Parallel()
+	var swallowed atomic.Bool
+	address := before(t, "amqp", func(l net.Listener) net.Listener { return l }, func(to io.Writer, from io.Reader) {
+		eachFrame(from, func(frame []byte) {
+			confirm := frame[0] == 1 && bytes.Equal(frame[7:11], []byte{0, 60, 0, 80}) // basic.ack
+			if !confirm || swallowed.Swap(true) {
+				_, _ = to.Write(frame)
+			}
+		})
+	})
+	broker, err := rabbitmq.Open(t.Context(), rabbitmq.Config{URL: address, Channels: 1, PublishTimeout: 3 * time.Second, Logger: quiet})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = broker.Close() })
+	topic := newTopic(t)
+	subscribe(t, broker, topic, nil)
+	require.ErrorContains(t, broker.Publisher().Publish(topic, newMessage("never confirmed")), "no confirm in time")
+	for i := range 3 {
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage(fmt.Sprint(i))))
+	}
 }
 
 // method is a frame of a method of class connection.
