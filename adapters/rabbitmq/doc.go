@@ -34,6 +34,13 @@
 // confirming it. Only dead letters make themselves a queue. So start consumers
 // before producers the first time, or declare the queues with SubscribeInitialize.
 //
+// # Headers
+//
+// Metadata is written as headers, and headers of other programs are read as metadata,
+// whatever their type, as text. Two are left out both ways: CC and BCC, in which
+// RabbitMQ looks for further routing keys (sender-selected distribution), and which it
+// refuses as text.
+//
 // # Partitions
 //
 // With Config.Partitions a group has so many queues instead of one. The key decides

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -114,4 +115,22 @@ func TestParkedUntilBuried(t *testing.T) {
 	require.Equal(t, "uuid-poison", letter.UUID)
 	require.Equal(t, "2", letter.Metadata.Get(dedup.MetaDeadAttempts))
 	letter.Ack()
+}
+
+// What is parked is not sent again to the further queues that its producer chose.
+func TestParkedWithoutCopies(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, func(c *rabbitmq.Config) { c.ParkAfter = time.Second }), newTopic(t)
+	messages := subscribe(t, broker, topic, nil)
+	channel := raw(t)
+	bystander, err := channel.QueueDeclare("", false, true, true, false, nil)
+	require.NoError(t, err)
+	require.NoError(t, channel.Publish(topic, "", true, false, amqp.Publishing{MessageId: "copied", Headers: amqp.Table{"CC": []any{bystander.Name}}}))
+	msg := receive(t, messages)
+	adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Second)
+	msg.Nack()
+	receive(t, messages).Ack()
+	_, found, err := channel.Get(bystander.Name, true)
+	require.NoError(t, err)
+	require.False(t, found, "a copy of what was parked")
 }
