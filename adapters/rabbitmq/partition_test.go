@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -138,6 +139,42 @@ func TestOtherNumberOfPartitions(t *testing.T) {
 	_, err = subscriber.Subscribe(t.Context(), topic)
 	require.ErrorContains(t, err, "rabbitmq.partitions, which is 8")
 	require.ErrorContains(t, err, "'4'")
+}
+
+// Checks, depth and figures are of the queues that a group has.
+func TestPartitionsAreLookedAt(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, partitioned(4, "")), newTopic(t)
+	subscription := adapters.Subscription{Group: "group"}
+	use := adapters.Use{Topic: topic, Group: subscription.Group, Strategy: dedup.StrategyNone}
+	subscriber, err := broker.Subscriber(subscription)
+	require.NoError(t, err)
+	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
+	for i := range 10 {
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage(strconv.Itoa(i))))
+	}
+	require.Eventually(t, func() bool {
+		depth, err := broker.Depth(t.Context(), topic, subscription)
+		return err == nil && depth.Ready == 10 // quorum queues count a little later than they confirm
+	}, 10*time.Second, 10*time.Millisecond)
+	findings := broker.Checks(t.Context(), []adapters.Use{use})
+	require.Len(t, findings, 4)
+	for i, finding := range findings {
+		require.Equal(t, fmt.Sprintf("%s%%partition-%d_group", topic, i), finding.About)
+		require.Equal(t, "quorum, no limits that lose messages", finding.Found)
+	}
+
+	subscribe(t, broker, topic, nil)
+	figures, err := broker.Figures(t.Context(), []adapters.Use{use})
+	require.NoError(t, err)
+	members := slices.IndexFunc(figures, func(f adapters.Figure) bool { return f.Name == adapters.FigureConsumers })
+	require.Equal(t, 1.0, figures[members].Value)
+
+	// Without order the group has one queue.
+	use.Ordering = adapters.Unordered
+	findings = broker.Checks(t.Context(), []adapters.Use{use})
+	require.Len(t, findings, 1)
+	require.Equal(t, topic+"_group", findings[0].About)
 }
 
 // What is left of the group's queues when partitions come, or go, is named: it gets a
