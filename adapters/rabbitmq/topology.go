@@ -207,6 +207,9 @@ func (b *Broker) judge(d difference) (name, problem, fix string) {
 	case slices.Contains(loses, d.name) && d.asked == nil: // the queue of a delay has what it is asked for
 		return FindingLimits, fmt.Sprintf("has %s=%s: it drops messages that nobody has processed", d.name, d.is),
 			"let the consumers empty the queue, delete it, and start the service again"
+	case d.name == amqp.SingleActiveConsumerArg && d.asked == true:
+		return "rabbitmq-queue-order", "has no single active consumer, which order across the group's members needs: equal keys would be worked on at the same time",
+			"let the consumers empty the queue, delete it, and start the service again; or, if order within each process is enough, set consumer.ordering: key and rabbitmq.single_active_consumer: false, without rabbitmq.partitions"
 	}
 	return "", "", ""
 }
