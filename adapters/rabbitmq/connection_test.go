@@ -3,6 +3,7 @@ package rabbitmq_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -75,6 +77,11 @@ type silent struct {
 	held sync.RWMutex
 }
 
+func (s *silences) listen(l net.Listener) net.Listener {
+	s.Listener = l
+	return s
+}
+
 func (s *silences) Accept() (net.Conn, error) {
 	conn, err := s.Listener.Accept()
 	if err != nil {
@@ -118,10 +125,7 @@ func (c *silent) Write(data []byte) (int, error) {
 func silenceable(t *testing.T, config rabbitmq.Config) (*rabbitmq.Broker, *silences) {
 	t.Helper()
 	between := &silences{}
-	config.URL = before(t, "amqp", func(l net.Listener) net.Listener {
-		between.Listener = l
-		return between
-	}, func(to io.Writer, from io.Reader) { _, _ = io.Copy(to, from) })
+	config.URL = before(t, "amqp", between.listen, func(to io.Writer, from io.Reader) { _, _ = io.Copy(to, from) })
 	config.Logger = quiet
 	broker, err := rabbitmq.Open(t.Context(), config)
 	require.NoError(t, err)
@@ -142,6 +146,32 @@ func TestPublishesAfterSilence(t *testing.T) {
 	large.Payload = make([]byte, 32<<20)
 	require.Error(t, broker.Publisher().Publish(topic, large))
 	require.Eventually(t, func() bool { return broker.Publisher().Publish(topic, newMessage("after")) == nil }, 30*time.Second, 10*time.Millisecond)
+}
+
+// A server that does not answer keeps nobody who asks longer than their context lasts,
+// and what asks on their behalf does not add up.
+func TestPingOfSilentServer(t *testing.T) {
+	broker, network := silenceable(t, rabbitmq.Config{})
+	require.NoError(t, broker.Ping(t.Context()))
+	release := network.hold()
+	t.Cleanup(release)
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		pinged := make(chan error, 1)
+		go func() { pinged <- broker.Ping(ctx) }()
+		select {
+		case err := <-pinged:
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		case <-time.After(10 * time.Second):
+			require.FailNow(t, "it waits on")
+		}
+		cancel()
+	}
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	require.Equal(t, 1, bytes.Count(stacks, []byte("amqp091-go.(*Channel).open(")), "of the connection that is asked first")
+	release()
+	require.NoError(t, broker.Ping(t.Context()))
 }
 
 func TestTLS(t *testing.T) {
@@ -200,7 +230,8 @@ func TestBlockedIsVisible(t *testing.T) {
 			words <- frame
 		}
 	}
-	address := before(t, "amqp", func(l net.Listener) net.Listener { return l }, func(to io.Writer, from io.Reader) {
+	network := &silences{}
+	address := before(t, "amqp", network.listen, func(to io.Writer, from io.Reader) {
 		frames, words := make(chan []byte), make(chan []byte, 4)
 		mu.Lock()
 		clients = append(clients, words)
@@ -236,6 +267,9 @@ func TestBlockedIsVisible(t *testing.T) {
 	require.ErrorContains(t, broker.Publisher().Publish(topic, newMessage("x")), "low memory")
 	findings := broker.Check(t.Context())
 	require.Equal(t, "rabbitmq-blocked", findings[0].Name)
+	release := network.hold() // the server says so even when it reads nothing any more
+	require.ErrorContains(t, broker.Ping(t.Context()), "low memory")
+	release()
 	held.Ack()
 
 	say(method(61, nil))
