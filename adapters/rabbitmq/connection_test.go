@@ -148,6 +148,12 @@ func TestPublishesAfterSilence(t *testing.T) {
 	require.Eventually(t, func() bool { return broker.Publisher().Publish(topic, newMessage("after")) == nil }, 30*time.Second, 10*time.Millisecond)
 }
 
+// running counts the goroutines that are in a function. Tests that ask are not parallel.
+func running(function string) int {
+	stacks := make([]byte, 4<<20)
+	return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte(function))
+}
+
 // A server that does not answer keeps nobody who asks longer than their context lasts,
 // and what asks on their behalf does not add up.
 func TestPingOfSilentServer(t *testing.T) {
@@ -167,9 +173,7 @@ func TestPingOfSilentServer(t *testing.T) {
 		}
 		cancel()
 	}
-	stacks := make([]byte, 4<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	require.Equal(t, 1, bytes.Count(stacks, []byte("amqp091-go.(*Channel).open(")), "of the connection that is asked first")
+	require.Equal(t, 1, running("amqp091-go.(*Channel).open("), "of the connection that is asked first")
 	release()
 	require.NoError(t, broker.Ping(t.Context()))
 }

@@ -141,6 +141,41 @@ func TestOtherNumberOfPartitions(t *testing.T) {
 	require.ErrorContains(t, err, "'4'")
 }
 
+// A member that closes while it gives a partition up waits for its handlers once, and
+// cuts none of them short.
+func TestCloseWhileGivingUp(t *testing.T) {
+	broker, topic := opened(t, partitioned(2, "")), newTopic(t)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: time.Hour})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	var held []*message.Message
+	t.Cleanup(func() {
+		for _, msg := range held { // or a test that fails would wait for them
+			msg.Ack()
+		}
+	})
+	for i := range 20 {
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage(strconv.Itoa(i))))
+		held = append(held, receive(t, messages))
+	}
+	channel := raw(t) // another member comes, and has no partition
+	for _, queue := range []string{"%members_group", "%wanting_group"} {
+		_, err := channel.Consume(topic+queue, "", true, false, false, false, nil)
+		require.NoError(t, err)
+	}
+	among := func(function string) func() bool { return func() bool { return running(function) > 0 } }
+	require.Eventually(t, among("rabbitmq.(*session).settle("), 20*time.Second, 10*time.Millisecond, "nothing is given up")
+	closed := make(chan error, 1)
+	go func() { closed <- subscriber.Close() }()
+	require.Eventually(t, among("flow.(*Flow).Drain("), 20*time.Second, 10*time.Millisecond, "it gives up first, and then drains")
+	for _, msg := range held {
+		require.NoError(t, msg.Context().Err())
+		msg.Ack()
+	}
+	require.NoError(t, <-closed)
+}
+
 // Checks, depth and figures are of the queues that a group has.
 func TestPartitionsAreLookedAt(t *testing.T) {
 	t.Parallel()
