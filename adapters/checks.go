@@ -21,6 +21,8 @@ type Use struct {
 	Topic, Group string
 	// DeadLetter is where its dead letters go.
 	DeadLetter string
+	// Ordering is that of the subscription.
+	Ordering Ordering
 	// Strategy of the handler, by its name in the rules table.
 	Strategy string
 	// Window is how long its marks last.

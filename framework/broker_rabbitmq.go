@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -33,6 +34,7 @@ func openRabbitMQ(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 		PartitionBy:          rabbitmq.PartitionBy(cfg.RabbitMQ.PartitionBy),
 		Priority:             cfg.RabbitMQ.Priority,
 		ParkAfter:            time.Duration(cfg.RabbitMQ.ParkAfter),
+		AllowLimits:          slices.Contains(cfg.Allow, rabbitmq.FindingLimits),
 		Logger:               logger,
 	})
 	if err != nil {

@@ -117,6 +117,27 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// A message that its producer has addressed to further queues (sender-selected
+// distribution) can be buried, and metadata of that name does no harm.
+func TestCopiesAreLeftOut(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, nil), newTopic(t)
+	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+	messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 1 })
+	require.NoError(t, raw(t).Publish(topic, "", true, false, amqp.Publishing{MessageId: "copied", Headers: amqp.Table{"CC": []any{"a", "b"}}}))
+	poison := receive(t, messages)
+	require.NotContains(t, poison.Metadata, "CC")
+	poison.Nack()
+	letter := receive(t, letters)
+	require.Equal(t, "copied", letter.Metadata.Get(dedup.MetaEventID))
+	letter.Ack()
+
+	output := newMessage("output")
+	output.Metadata.Set("CC", "someone@example.org")
+	output.Metadata.Set("BCC", "someone else")
+	require.NoError(t, broker.Publisher().Publish(topic, output))
+}
+
 // What is wrong with the server at the start is one clear error, without the password.
 func TestServiceThatCannotStart(t *testing.T) {
 	const secret = "s3cr3t"

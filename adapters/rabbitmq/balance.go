@@ -136,7 +136,7 @@ func (b *balancer) balance(ctx context.Context) error {
 		}
 		tooMany := len(b.readers) > most || len(b.readers) > sure && wanting > 0
 		if tooMany || others > 1 && rand.N(2) == 0 {
-			b.giveUp(number, r)
+			b.giveUp(ctx, number, r)
 		}
 	}
 	enough := most
@@ -209,10 +209,14 @@ func (b *balancer) take(ctx context.Context, number int) error {
 }
 
 // giveUp lets another member have a partition. What is in flight is finished first,
-// for a time; the rest comes to the other member again, and commits there.
-func (b *balancer) giveUp(number int, r *reader) {
+// for a time; the rest comes to the other member again, and commits there. When the
+// consumer closes meanwhile, it waits for what is in flight itself, and no longer.
+func (b *balancer) giveUp(ctx context.Context, number int, r *reader) {
 	r.halt()
-	r.session.settle(b.broker.ctx, b.subscription.DrainTimeout)
+	r.session.settle(ctx, b.subscription.DrainTimeout)
+	if ctx.Err() != nil {
+		return // to end the session now would take the time to finish away
+	}
 	_ = r.session.end(errMoved) // one that was lost is given up as well
 	delete(b.readers, number)
 }

@@ -126,20 +126,12 @@ func (b *Broker) Strategy(name string, _ adapters.StrategyOptions) (dedup.Strate
 // or disk alarm) is reported: the service cannot commit outputs until it ends.
 func (b *Broker) Ping(ctx context.Context) error {
 	for _, link := range []*link{b.publishing, b.consuming} {
-		conn, err := link.get(ctx)
-		if err != nil {
+		if b.publishing.blockedBecause() != "" { // and may not answer
+			return fmt.Errorf("ping rabbitmq: %w", b.blockedError())
+		}
+		if err := link.ping(ctx); err != nil {
 			return fmt.Errorf("ping rabbitmq: %w", err)
 		}
-		channel, err := conn.Channel() // a round trip
-		if err != nil {
-			return fmt.Errorf("ping rabbitmq: %w", err)
-		}
-		if err := channel.Close(); err != nil {
-			return fmt.Errorf("ping rabbitmq: %w", err)
-		}
-	}
-	if b.publishing.blockedBecause() != "" {
-		return fmt.Errorf("ping rabbitmq: %w", b.blockedError())
 	}
 	return nil
 }

@@ -42,4 +42,6 @@ var (
 	// errUnknown: the connection ended between the publish and its confirm.
 	errUnknown = errors.New("connection lost before the confirm: the messages may be stored or not; publishing them again under the same event IDs is safe")
 	errLate    = errors.New("no confirm in time (PublishTimeout): the messages may be stored or not; publishing them again under the same event IDs is safe")
+	// errWithheld: the confirms may have come, but not in the order that lets them out.
+	errWithheld = errors.New("a message that was published before got no confirm in time (PublishTimeout), and without it no later one counts: the messages may be stored or not; publishing them again under the same event IDs is safe")
 )

@@ -48,6 +48,10 @@ type Config struct {
 	Partitions int
 	// PartitionBy says how messages are dealt to partitions. Default BySlots.
 	PartitionBy PartitionBy
+	// AllowLimits puts up with queues that have limits, of length or age say, beyond
+	// which they drop messages that nobody has processed. Default off: one that exists
+	// with such a limit is refused.
+	AllowLimits bool
 	// Prefetch is how many unacknowledged messages the server sends ahead, per
 	// consumer, at most 65,535. Zero: the subscription's Window.
 	Prefetch int

@@ -3,6 +3,7 @@ package rabbitmq_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,12 +11,16 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +62,120 @@ func before(t *testing.T, scheme string, listen func(net.Listener) net.Listener,
 	require.NoError(t, err)
 	parsed.Scheme, parsed.Host = scheme, listener.Addr().String()
 	return parsed.String()
+}
+
+// silences stands before the server as a network does that goes silent: while held, a
+// connection carries nothing either way, and nobody is told.
+type silences struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []*silent
+}
+
+type silent struct {
+	net.Conn
+	held sync.RWMutex
+}
+
+func (s *silences) listen(l net.Listener) net.Listener {
+	s.Listener = l
+	return s
+}
+
+func (s *silences) Accept() (net.Conn, error) {
+	conn, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, &silent{Conn: conn})
+	return s.conns[len(s.conns)-1], nil
+}
+
+// hold silences the connections of now; those to come are as usual.
+func (s *silences) hold() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	conns := slices.Clone(s.conns)
+	for _, conn := range conns {
+		conn.held.Lock()
+	}
+	return sync.OnceFunc(func() {
+		for _, conn := range conns {
+			conn.held.Unlock()
+		}
+	})
+}
+
+func (c *silent) Read(data []byte) (int, error) {
+	n, err := c.Conn.Read(data)
+	c.held.RLock()
+	defer c.held.RUnlock()
+	return n, err
+}
+
+func (c *silent) Write(data []byte) (int, error) {
+	c.held.RLock()
+	defer c.held.RUnlock()
+	return c.Conn.Write(data)
+}
+
+// silenceable opens a broker behind silences.
+func silenceable(t *testing.T, config rabbitmq.Config) (*rabbitmq.Broker, *silences) {
+	t.Helper()
+	between := &silences{}
+	config.URL = before(t, "amqp", between.listen, func(to io.Writer, from io.Reader) { _, _ = io.Copy(to, from) })
+	config.Logger = quiet
+	broker, err := rabbitmq.Open(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = broker.Close() })
+	return broker, between
+}
+
+// The network goes silent while more is being published than it takes. When the
+// heartbeats have told, publishes go over a new connection.
+func TestPublishesAfterSilence(t *testing.T) {
+	t.Parallel()
+	broker, network := silenceable(t, rabbitmq.Config{Heartbeat: time.Second, PublishTimeout: time.Second, MaxPayload: 32 << 20, Channels: 1})
+	topic := newTopic(t)
+	subscribe(t, broker, topic, nil)
+	require.NoError(t, broker.Publisher().Publish(topic, newMessage("before")))
+	t.Cleanup(network.hold())
+	large := newMessage("large") // it fills all buffers on the way
+	large.Payload = make([]byte, 32<<20)
+	require.Error(t, broker.Publisher().Publish(topic, large))
+	require.Eventually(t, func() bool { return broker.Publisher().Publish(topic, newMessage("after")) == nil }, 30*time.Second, 10*time.Millisecond)
+}
+
+// running counts the goroutines that are in a function. Tests that ask are not parallel.
+func running(function string) int {
+	stacks := make([]byte, 4<<20)
+	return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte(function))
+}
+
+// A server that does not answer keeps nobody who asks longer than their context lasts,
+// and what asks on their behalf does not add up.
+func TestPingOfSilentServer(t *testing.T) {
+	broker, network := silenceable(t, rabbitmq.Config{})
+	require.NoError(t, broker.Ping(t.Context()))
+	release := network.hold()
+	t.Cleanup(release)
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		pinged := make(chan error, 1)
+		go func() { pinged <- broker.Ping(ctx) }()
+		select {
+		case err := <-pinged:
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		case <-time.After(10 * time.Second):
+			require.FailNow(t, "it waits on")
+		}
+		cancel()
+	}
+	require.Equal(t, 1, running("amqp091-go.(*Channel).open("), "of the connection that is asked first")
+	release()
+	require.NoError(t, broker.Ping(t.Context()))
 }
 
 func TestTLS(t *testing.T) {
@@ -115,25 +234,15 @@ func TestBlockedIsVisible(t *testing.T) {
 			words <- frame
 		}
 	}
-	address := before(t, "amqp", func(l net.Listener) net.Listener { return l }, func(to io.Writer, from io.Reader) {
+	network := &silences{}
+	address := before(t, "amqp", network.listen, func(to io.Writer, from io.Reader) {
 		frames, words := make(chan []byte), make(chan []byte, 4)
 		mu.Lock()
 		clients = append(clients, words)
 		mu.Unlock()
 		go func() {
 			defer close(frames)
-			reader := bufio.NewReader(from)
-			for {
-				head := make([]byte, 7)
-				if _, err := io.ReadFull(reader, head); err != nil {
-					return
-				}
-				body := make([]byte, binary.BigEndian.Uint32(head[3:])+1)
-				if _, err := io.ReadFull(reader, body); err != nil {
-					return
-				}
-				frames <- append(head, body...)
-			}
+			eachFrame(from, func(frame []byte) { frames <- frame })
 		}()
 		for {
 			select {
@@ -162,6 +271,9 @@ func TestBlockedIsVisible(t *testing.T) {
 	require.ErrorContains(t, broker.Publisher().Publish(topic, newMessage("x")), "low memory")
 	findings := broker.Check(t.Context())
 	require.Equal(t, "rabbitmq-blocked", findings[0].Name)
+	release := network.hold() // the server says so even when it reads nothing any more
+	require.ErrorContains(t, broker.Ping(t.Context()), "low memory")
+	release()
 	held.Ack()
 
 	say(method(61, nil))
@@ -170,6 +282,46 @@ func TestBlockedIsVisible(t *testing.T) {
 	got := receive(t, messages)
 	require.Equal(t, "uuid-after", got.UUID)
 	got.Ack()
+}
+
+// eachFrame reads frames to the end.
+func eachFrame(from io.Reader, do func(frame []byte)) {
+	reader := bufio.NewReader(from)
+	for {
+		head := make([]byte, 7)
+		if _, err := io.ReadFull(reader, head); err != nil {
+			return
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[3:])+1)
+		if _, err := io.ReadFull(reader, body); err != nil {
+			return
+		}
+		do(append(head, body...))
+	}
+}
+
+// One publishing is never confirmed. The library withholds the confirms of all that
+// follow it on the channel, so the next one goes over another.
+func TestConfirmThatNeverComes(t *testing.T) {
+	t.Parallel()
+	var swallowed atomic.Bool
+	address := before(t, "amqp", func(l net.Listener) net.Listener { return l }, func(to io.Writer, from io.Reader) {
+		eachFrame(from, func(frame []byte) {
+			confirm := frame[0] == 1 && bytes.Equal(frame[7:11], []byte{0, 60, 0, 80}) // basic.ack
+			if !confirm || swallowed.Swap(true) {
+				_, _ = to.Write(frame)
+			}
+		})
+	})
+	broker, err := rabbitmq.Open(t.Context(), rabbitmq.Config{URL: address, Channels: 1, PublishTimeout: 3 * time.Second, Logger: quiet})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = broker.Close() })
+	topic := newTopic(t)
+	subscribe(t, broker, topic, nil)
+	require.ErrorContains(t, broker.Publisher().Publish(topic, newMessage("never confirmed")), "no confirm in time")
+	for i := range 3 {
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage(fmt.Sprint(i))))
+	}
 }
 
 // method is a frame of a method of class connection.

@@ -30,10 +30,21 @@
 // declared when nobody had declared their exchange before; delete it when a group
 // of yours reads the letters, or it keeps a copy of each.
 //
+// A queue that exists is used as it is, and Check names what differs, unless it promises
+// less than is asked for: with another type, with limits that drop messages, or without
+// a single active consumer where order across members needs one, it is refused.
+//
 // A topic without any queue refuses messages: ErrUnroutable. RabbitMQ has no topic
 // that keeps messages for later readers, and what it cannot route it drops, after
 // confirming it. Only dead letters make themselves a queue. So start consumers
 // before producers the first time, or declare the queues with SubscribeInitialize.
+//
+// # Headers
+//
+// Metadata is written as headers, and headers of other programs are read as metadata,
+// whatever their type, as text. Two are left out both ways: CC and BCC, in which
+// RabbitMQ looks for further routing keys (sender-selected distribution), and which it
+// refuses as text.
 //
 // # Partitions
 //

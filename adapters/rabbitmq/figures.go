@@ -12,7 +12,7 @@ import (
 func (b *Broker) Figures(ctx context.Context, uses []adapters.Use) (figures []adapters.Figure, err error) {
 	var errs []error
 	for _, use := range uses {
-		depth, err := b.Depth(ctx, use.Topic, use.Group)
+		depth, err := b.Depth(ctx, use.Topic, adapters.Subscription{Group: use.Group, Ordering: use.Ordering})
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -35,6 +35,7 @@ type link struct {
 	conn    *amqp.Connection
 	socket  net.Conn
 	blocked string // why the server has blocked the connection; empty: it has not
+	trip    *trip  // under way; nil: none
 	closed  bool
 }
 
@@ -169,6 +170,51 @@ func (l *link) explain(err error) error {
 		hint = "does the virtual host exist, and may the user enter it?"
 	}
 	return fmt.Errorf("connect to %s: %w; %s", l.address(), err, hint)
+}
+
+// trip is a question to the server and back.
+type trip struct {
+	conn *amqp.Connection
+	done chan struct{}
+	err  error // read after done
+}
+
+// ping waits for the server to answer. A server that reads nothing does not answer until
+// it reads on or the connection ends, and the library has no way to give up meanwhile. So
+// one trip on a connection serves all who ask while it lasts: else each would leave a
+// goroutine and a channel behind.
+func (l *link) ping(ctx context.Context) error {
+	conn, err := l.get(ctx)
+	if err != nil {
+		return err
+	}
+	trip := l.travel(conn)
+	select {
+	case <-trip.done:
+		return trip.err
+	case <-ctx.Done():
+		return fmt.Errorf("no answer from %s: %w", l.address(), context.Cause(ctx))
+	}
+}
+
+func (l *link) travel(conn *amqp.Connection) *trip {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trip != nil && l.trip.conn == conn {
+		return l.trip
+	}
+	started := &trip{conn: conn, done: make(chan struct{})}
+	l.trip = started
+	go func() {
+		defer close(started.done)
+		started.err = onChannel(conn, func(*amqp.Channel) error { return nil })
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.trip == started {
+			l.trip = nil
+		}
+	}()
+	return started
 }
 
 // close ends the connection for good.

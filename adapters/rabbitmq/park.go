@@ -101,6 +101,7 @@ func (b *Broker) publishParked(ctx context.Context, d *delivery, delay time.Dura
 	for _, set := range []string{headerDeath, headerDeliveryCount, headerFirstDeath + "exchange", headerFirstDeath + "queue", headerFirstDeath + "reason"} {
 		delete(headers, set)
 	}
+	dropCopies(headers)
 	headers[headerAttempts], headers[headerDue] = int64(attempts), due.UnixMilli()
 	err = b.publish("", []posting{{queue, amqp.Publishing{
 		Headers: headers, Body: received.Body, DeliveryMode: amqp.Persistent,

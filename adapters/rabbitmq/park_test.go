@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -116,30 +117,20 @@ func TestParkedUntilBuried(t *testing.T) {
 	letter.Ack()
 }
 
-// The adapter does not know a handler's identity. A UUID stays what it was in the letter:
-// as event ID it would outrank what an identity that passes over it goes by.
-func TestALetterHasTheIDThatTheEventHad(t *testing.T) {
+// What is parked is not sent again to the further queues that its producer chose.
+func TestParkedWithoutCopies(t *testing.T) {
 	t.Parallel()
-	for id, change := range map[string]func(*message.Message){
-		"":         func(*message.Message) {},
-		"an-event": func(msg *message.Message) { msg.Metadata.Set(dedup.MetaEventID, "an-event") },
-		"4:shop:an-event": func(msg *message.Message) {
-			msg.Metadata.Set("ce_source", "shop")
-			msg.Metadata.Set("ce_id", "an-event")
-		},
-	} {
-		topic := newTopic(t)
-		broker := opened(t, nil)
-		letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
-		messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 1 })
-		poison := message.NewMessage("a-uuid", []byte("{}"))
-		change(poison)
-		require.NoError(t, broker.Publisher().Publish(topic, poison))
-		receive(t, messages).Nack()
-		letter := receive(t, letters)
-		require.Equal(t, "a-uuid", letter.UUID)
-		require.Equal(t, id, letter.Metadata.Get(dedup.MetaEventID))
-		require.Equal(t, id, letter.Metadata.Get(dedup.MetaBrokerID))
-		letter.Ack()
-	}
+	broker, topic := opened(t, func(c *rabbitmq.Config) { c.ParkAfter = time.Second }), newTopic(t)
+	messages := subscribe(t, broker, topic, nil)
+	channel := raw(t)
+	bystander, err := channel.QueueDeclare("", false, true, true, false, nil)
+	require.NoError(t, err)
+	require.NoError(t, channel.Publish(topic, "", true, false, amqp.Publishing{MessageId: "copied", Headers: amqp.Table{"CC": []any{bystander.Name}}}))
+	msg := receive(t, messages)
+	adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Second)
+	msg.Nack()
+	receive(t, messages).Ack()
+	_, found, err := channel.Get(bystander.Name, true)
+	require.NoError(t, err)
+	require.False(t, found, "a copy of what was parked")
 }

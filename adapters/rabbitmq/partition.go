@@ -61,6 +61,23 @@ func partitionName(topic, group string, number int) (string, error) {
 	return queueVariant(topic, "%partition-"+strconv.Itoa(number), group)
 }
 
+// groupQueues are the queues that a group's messages wait in.
+func (b *Broker) groupQueues(topic string, subscription adapters.Subscription) ([]string, error) {
+	count := b.partitions(subscription)
+	if count == 0 {
+		queue, err := queueName(topic, subscription.Group)
+		return []string{queue}, err
+	}
+	queues := make([]string, count)
+	for number := range queues {
+		var err error
+		if queues[number], err = partitionName(topic, subscription.Group, number); err != nil {
+			return nil, err
+		}
+	}
+	return queues, nil
+}
+
 // declarePartitions declares what a partitioned group needs, the binding that lets
 // messages in last, so that none finds its partition missing:
 //
@@ -98,12 +115,12 @@ func (b *Broker) declarePartitions(ctx context.Context, topic string, subscripti
 			return "", err
 		}
 	}
-	queues := make([]string, b.config.Partitions)
-	for number := range queues {
-		if queues[number], err = partitionName(topic, subscription.Group, number); err != nil {
-			return "", err
-		}
-		if err := b.declareQueue(conn, queues[number], arguments); err != nil {
+	queues, err := b.groupQueues(topic, subscription)
+	if err != nil {
+		return "", err
+	}
+	for _, queue := range queues {
+		if err := b.declareQueue(conn, queue, arguments); err != nil {
 			return "", err
 		}
 	}

@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -138,6 +139,77 @@ func TestOtherNumberOfPartitions(t *testing.T) {
 	_, err = subscriber.Subscribe(t.Context(), topic)
 	require.ErrorContains(t, err, "rabbitmq.partitions, which is 8")
 	require.ErrorContains(t, err, "'4'")
+}
+
+// A member that closes while it gives a partition up waits for its handlers once, and
+// cuts none of them short.
+func TestCloseWhileGivingUp(t *testing.T) {
+	broker, topic := opened(t, partitioned(2, "")), newTopic(t)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: time.Hour})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	var held []*message.Message
+	t.Cleanup(func() {
+		for _, msg := range held { // or a test that fails would wait for them
+			msg.Ack()
+		}
+	})
+	for i := range 20 {
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage(strconv.Itoa(i))))
+		held = append(held, receive(t, messages))
+	}
+	channel := raw(t) // another member comes, and has no partition
+	for _, queue := range []string{"%members_group", "%wanting_group"} {
+		_, err := channel.Consume(topic+queue, "", true, false, false, false, nil)
+		require.NoError(t, err)
+	}
+	among := func(function string) func() bool { return func() bool { return running(function) > 0 } }
+	require.Eventually(t, among("rabbitmq.(*session).settle("), 20*time.Second, 10*time.Millisecond, "nothing is given up")
+	closed := make(chan error, 1)
+	go func() { closed <- subscriber.Close() }()
+	require.Eventually(t, among("flow.(*Flow).Drain("), 20*time.Second, 10*time.Millisecond, "it gives up first, and then drains")
+	for _, msg := range held {
+		require.NoError(t, msg.Context().Err())
+		msg.Ack()
+	}
+	require.NoError(t, <-closed)
+}
+
+// Checks, depth and figures are of the queues that a group has.
+func TestPartitionsAreLookedAt(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, partitioned(4, "")), newTopic(t)
+	subscription := adapters.Subscription{Group: "group"}
+	use := adapters.Use{Topic: topic, Group: subscription.Group, Strategy: dedup.StrategyNone}
+	subscriber, err := broker.Subscriber(subscription)
+	require.NoError(t, err)
+	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
+	for i := range 10 {
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage(strconv.Itoa(i))))
+	}
+	require.Eventually(t, func() bool {
+		depth, err := broker.Depth(t.Context(), topic, subscription)
+		return err == nil && depth.Ready == 10 // quorum queues count a little later than they confirm
+	}, 10*time.Second, 10*time.Millisecond)
+	findings := broker.Checks(t.Context(), []adapters.Use{use})
+	require.Len(t, findings, 4)
+	for i, finding := range findings {
+		require.Equal(t, fmt.Sprintf("%s%%partition-%d_group", topic, i), finding.About)
+		require.Equal(t, "quorum, no limits that lose messages", finding.Found)
+	}
+
+	subscribe(t, broker, topic, nil)
+	figures, err := broker.Figures(t.Context(), []adapters.Use{use})
+	require.NoError(t, err)
+	members := slices.IndexFunc(figures, func(f adapters.Figure) bool { return f.Name == adapters.FigureConsumers })
+	require.Equal(t, 1.0, figures[members].Value)
+
+	// Without order the group has one queue.
+	use.Ordering = adapters.Unordered
+	findings = broker.Checks(t.Context(), []adapters.Use{use})
+	require.Len(t, findings, 1)
+	require.Equal(t, topic+"_group", findings[0].About)
 }
 
 // What is left of the group's queues when partitions come, or go, is named: it gets a

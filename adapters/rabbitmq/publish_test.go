@@ -177,6 +177,45 @@ func TestReconnects(t *testing.T) {
 	require.NoError(t, broker.Ping(t.Context()))
 }
 
+// That the connection was lost is noticed while the window is full, and nobody looks
+// for more messages.
+func TestLossWhileTheWindowIsFull(t *testing.T) {
+	t.Parallel()
+	for name, partitions := range map[string]int{"one queue": 0, "partitions": 2} {
+		t.Run(name, func(t *testing.T) {
+			topic := newTopic(t)
+			broker := opened(t, func(c *rabbitmq.Config) { c.Partitions, c.Prefetch = partitions, 10 })
+			messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.Window = 2 })
+			left := map[string]bool{}
+			var batch []*message.Message
+			for i := range 20 {
+				batch = append(batch, newMessage(fmt.Sprint(i)))
+				left[batch[i].UUID] = true
+			}
+			require.NoError(t, broker.Publisher().Publish(topic, batch...))
+			held := []*message.Message{receive(t, messages), receive(t, messages)}
+			require.Eventually(t, func() bool {
+				depth, err := broker.Depth(t.Context(), topic, adapters.Subscription{Group: "group"})
+				return err == nil && depth.Ready <= 10
+			}, 10*time.Second, 10*time.Millisecond, "no more is sent than fits into the window")
+			broker.Cut()
+			for _, msg := range held {
+				select {
+				case <-msg.Context().Done():
+				case <-time.After(10 * time.Second):
+					require.FailNow(t, "the context of a delivery of the lost connection goes on")
+				}
+				msg.Nack()
+			}
+			for len(left) > 0 {
+				msg := receive(t, messages)
+				delete(left, msg.UUID)
+				msg.Ack()
+			}
+		})
+	}
+}
+
 // A slow message does not keep those behind it from being acknowledged, or the
 // prefetch window would fill up.
 func TestSlowMessageHoldsNobodyUp(t *testing.T) {

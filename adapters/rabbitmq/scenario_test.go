@@ -116,7 +116,7 @@ func (s scenario) run(t *testing.T) (*run, fault.Report) {
 	left, err := fault.Drain(ctx, func(ctx context.Context) (map[string]int64, error) {
 		left := map[string]int64{"handling": int64(r.handling())}
 		for topic, group := range map[string]string{in: relayGroup, out: bookGroup} {
-			depth, err := broker.Depth(ctx, topic, group)
+			depth, err := broker.Depth(ctx, topic, adapters.Subscription{Group: group})
 			if err != nil {
 				return nil, err
 			}

@@ -71,9 +71,12 @@ func (s *sender) send(exchange string, postings []posting, deadline time.Time) *
 	return c
 }
 
-// write sends what is queued until the sender is dead. A failure ends the channel:
-// nobody knows how much of the frames has reached the server.
+// write sends what is queued until the sender is dead, and then closes the channel. Here
+// and nowhere else: frames of a publish behind the one that closes would be an error that
+// ends the whole connection. A failure ends the channel: nobody knows how much of the
+// frames has reached the server.
 func (s *sender) write() {
+	defer func() { _ = s.channel.Close() }() // it may have to wait for the connection's end
 	for number := uint64(1); ; {
 		c := s.next()
 		if c == nil {
@@ -84,7 +87,6 @@ func (s *sender) write() {
 			number++
 			if err := s.channel.Publish(c.exchange, c.postings[i].key, true, false, c.postings[i].Publishing); err != nil {
 				s.fail(fmt.Errorf("%w (%w)", errUnknown, err))
-				go func() { _ = s.channel.Close() }() // it may have to wait for the connection's end
 				return
 			}
 		}
@@ -195,7 +197,10 @@ func (s *sender) confirmed(confirmation amqp.Confirmation, more <-chan amqp.Conf
 	}
 }
 
-// expire ends the calls whose time is up. Those that are queued are not sent.
+// expire ends the calls whose time is up. Those that are queued are not sent. If one was,
+// the sender is of no use any more: the library hands confirms out in the order of their
+// publishings, so one that never comes withholds all those behind it. The next publish
+// opens another channel.
 func (s *sender) expire(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,10 +211,15 @@ func (s *sender) expire(now time.Time) {
 		}
 		return late
 	})
+	withheld := false
 	for _, c := range s.sent {
 		if c != nil && now.After(c.deadline) {
 			c.end(errLate)
+			withheld = true
 		}
+	}
+	if withheld {
+		s.retire(errWithheld)
 	}
 }
 
@@ -217,6 +227,11 @@ func (s *sender) expire(now time.Time) {
 func (s *sender) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.retire(err)
+}
+
+// retire is fail; mu is held.
+func (s *sender) retire(err error) {
 	if s.dead != nil {
 		return
 	}

@@ -25,7 +25,6 @@ type session struct {
 	tag        string // of the consumer
 	channel    *amqp.Channel
 	deliveries <-chan amqp.Delivery
-	closed     <-chan *amqp.Error
 	ctx        context.Context // ends with the session
 	cancel     context.CancelCauseFunc
 
@@ -62,20 +61,35 @@ func newSession(r *reader, channel *amqp.Channel, careful bool) *session {
 		name: fmt.Sprintf("%s/%x", r.queue, dedup.NextToken()),
 		acks: newAcks(), ending: make(chan struct{}),
 	}
-	s.closed = channel.NotifyClose(make(chan *amqp.Error, 1))
 	s.prefetch = c.broker.config.prefetch(c.subscription.Window)
 	if careful {
 		s.prefetch = 1
 	}
 	s.ctx, s.cancel = context.WithCancelCause(c.values)
 	s.ended = sync.OnceValue(s.finish)
+	go s.watch(channel.NotifyClose(make(chan *amqp.Error, 1)))
 	return s
+}
+
+// watch ends the session when its channel is closed: its messages are somebody else's
+// then, whatever the reader waits for at the time. Of a channel that was closed by end it
+// learns too late to change the cause.
+func (s *session) watch(closed <-chan *amqp.Error) {
+	err := errLost
+	if reason := <-closed; reason != nil {
+		err = fmt.Errorf("%w (%w)", errLost, reason)
+	}
+	s.cancel(err)
 }
 
 // receive offers deliveries to the flow until ctx ends or the channel does, or
 // until the messages ask for more care, or less: then turn is true. What it does
 // not offer stays unacknowledged, and goes back when the channel closes.
 func (s *session) receive(ctx context.Context) (turn bool) {
+	// While the window is full nobody looks at the deliveries, whose end would tell.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
 	unsuspicious := 0 // in a row
 	for {
 		select {
@@ -213,14 +227,11 @@ func (s *session) finish() error {
 	return err
 }
 
-// reason is why the channel was closed, if the server said so.
+// reason is why nothing more is received.
 func (s *session) reason() string {
-	select {
-	case err := <-s.closed:
-		if err != nil {
-			return err.Error()
-		}
-	default:
+	if !s.channel.IsClosed() {
+		return "cancelled by the server; was the queue deleted?"
 	}
-	return "cancelled by the server; was the queue deleted?"
+	<-s.ctx.Done() // watch may be on its way
+	return context.Cause(s.ctx).Error()
 }

@@ -25,7 +25,7 @@ type socket struct {
 	mu      sync.Mutex
 	changed sync.Cond // pending, err
 	pending []byte
-	err     error // of the last write; final
+	err     error // of a read or write; final
 	done    chan struct{}
 }
 
@@ -39,8 +39,17 @@ func newSocket(conn net.Conn) *socket {
 	return s
 }
 
-// Read implements net.Conn. The library reads in one goroutine.
-func (s *socket) Read(data []byte) (int, error) { return s.reader.Read(data) }
+// Read implements net.Conn. The library reads in one goroutine. When the peer is gone,
+// or has been silent for too long, a Write that waits for room must give up: it holds
+// the lock of its channel, which the library takes before it closes the connection, and
+// so would wait for ever.
+func (s *socket) Read(data []byte) (int, error) {
+	n, err := s.reader.Read(data)
+	if err != nil {
+		s.fail(err)
+	}
+	return n, err
+}
 
 // SetReadDeadline implements net.Conn. With nearly every frame the library moves the
 // deadline, which is seconds away; one that would move by less than step stays.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -66,6 +67,32 @@ func TestSocketHoldsWritersUp(t *testing.T) {
 	require.ErrorIs(t, <-failed, net.ErrClosed)
 	_, err := s.Write([]byte("late"))
 	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// A peer that is silent for too long frees the writers that wait for it.
+func TestSocketFreesWritersOfSilentPeer(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	s := newSocket(near)
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := s.Write(make([]byte, 256<<10)); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	require.NoError(t, s.SetReadDeadline(time.Now()))
+	_, err := s.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	select {
+	case err := <-failed:
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the writer still waits")
+	}
+	require.NoError(t, s.Close())
 }
 
 // deadlines remembers which deadlines were set.

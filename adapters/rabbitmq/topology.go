@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -129,40 +131,86 @@ func (b *Broker) queueArguments(conn *amqp.Connection, topic string, subscriptio
 
 // declareQueue declares a queue, and puts up with one that exists with other
 // arguments, a changed limit of deliveries say: to change it somebody has to empty
-// and delete it, and no service should stand still for that. But one of another
-// type promises other things, and is refused.
+// and delete it, and no service should stand still for that. But one that promises
+// other things is refused; see judge.
 func (b *Broker) declareQueue(conn *amqp.Connection, queue string, arguments amqp.Table) error {
-	var differs string
-	for range len(arguments) + 8 { // each round takes over one argument of the queue's
+	var first string
+	err := declareAsItIs(conn, queue, arguments, func(d difference) error {
+		name, problem, fix := b.judge(d)
+		switch {
+		case name != "" && !(name == FindingLimits && b.config.AllowLimits):
+			return fmt.Errorf("it exists, and %s: %w; %s", problem, d.refusal, fix)
+		case first == "":
+			first = d.refusal.Reason
+		}
+		return nil
+	})
+	if err == nil && first != "" {
+		b.noteDifference(queue, first)
+	}
+	return wrap(err, "declare queue %q", queue)
+}
+
+// difference is an argument of a queue that exists, and is not what was asked for.
+type difference struct {
+	name    string
+	asked   any
+	is      string // empty: there is none
+	refusal *amqp.Error
+}
+
+// declareAsItIs declares a queue with the arguments that it has, if it exists. The
+// server refuses others, and names one that differs; with that one taken over it names
+// the next. Each is told first, and an error of tell ends it.
+func declareAsItIs(conn *amqp.Connection, queue string, arguments amqp.Table, tell func(difference) error) error {
+	arguments = maps.Clone(arguments) // the caller may want them for another queue
+	for range len(arguments) + len(loses) + 4 {
 		err := onChannel(conn, func(channel *amqp.Channel) error {
 			_, err := channel.QueueDeclare(queue, true, false, false, false, arguments)
 			return err
 		})
-		var reason *amqp.Error
-		if err == nil && differs != "" {
-			b.noteDifference(queue, differs)
+		d := difference{}
+		if !errors.As(err, &d.refusal) || d.refusal.Code != amqp.PreconditionFailed {
+			return err
 		}
-		if err == nil || !errors.As(err, &reason) || reason.Code != amqp.PreconditionFailed {
-			return wrap(err, "declare queue %q", queue)
+		words := inequivalent.FindStringSubmatch(d.refusal.Reason)
+		if words == nil {
+			return err
 		}
-		difference := inequivalent.FindStringSubmatch(reason.Reason)
-		if difference == nil {
-			return wrap(err, "declare queue %q", queue)
+		d.name, d.asked, d.is = words[1], arguments[words[1]], words[2]
+		if err := tell(d); err != nil {
+			return err
 		}
-		name, value, kind := difference[1], difference[2], difference[3]
-		if name == amqp.QueueTypeArg || name == "durable" {
-			return fmt.Errorf("declare queue %q: it exists, and is not of type %s: %w; set rabbitmq.queue_type to what it is, or delete it once it is empty", queue, b.config.QueueType, err)
-		}
-		if differs == "" {
-			differs = reason.Reason
-		}
-		if value == "" {
-			delete(arguments, name)
+		if d.is == "" {
+			delete(arguments, d.name)
 		} else {
-			arguments[name] = argument(value, kind, arguments[name])
+			arguments[d.name] = argument(d.is, words[3], d.asked)
 		}
 	}
-	return fmt.Errorf("declare queue %q: it exists with other arguments: delete it once it is empty", queue)
+	return errors.New("it exists with other arguments: delete it once it is empty")
+}
+
+// FindingLimits is the name of the finding about a queue that drops messages.
+const FindingLimits = "rabbitmq-queue-limits"
+
+// loses are the arguments that make a queue drop messages nobody has processed.
+var loses = []string{"x-max-length", "x-max-length-bytes", "x-message-ttl", "x-expires"}
+
+// judge says why a queue cannot be used as it is, and what to do about it, under the
+// name of the finding; empty: it can.
+func (b *Broker) judge(d difference) (name, problem, fix string) {
+	switch {
+	case d.name == amqp.QueueTypeArg || d.name == "durable":
+		return "rabbitmq-queue-type", fmt.Sprintf("is not of type %s", b.config.QueueType),
+			"set rabbitmq.queue_type to what it is, or delete the queue once it is empty"
+	case slices.Contains(loses, d.name) && d.asked == nil: // the queue of a delay has what it is asked for
+		return FindingLimits, fmt.Sprintf("has %s=%s: it drops messages that nobody has processed", d.name, d.is),
+			"let the consumers empty the queue, delete it, and start the service again"
+	case d.name == amqp.SingleActiveConsumerArg && d.asked == true:
+		return "rabbitmq-queue-order", "has no single active consumer, which order across the group's members needs: equal keys would be worked on at the same time",
+			"let the consumers empty the queue, delete it, and start the service again; or, if order within each process is enough, set consumer.ordering: key and rabbitmq.single_active_consumer: false, without rabbitmq.partitions"
+	}
+	return "", "", ""
 }
 
 // inequivalent reads the server's words about an argument, and what the queue has.

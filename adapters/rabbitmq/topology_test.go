@@ -3,12 +3,14 @@ package rabbitmq_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -37,6 +39,66 @@ func TestQueueThatDiffers(t *testing.T) {
 	require.Len(t, findings, 1)
 	require.Equal(t, "rabbitmq-queue-differs", findings[0].Name)
 	require.Contains(t, findings[0].Problem, "x-delivery-limit")
+}
+
+// A queue that drops messages is found, and refused unless that is allowed: the one of a
+// group as well as any of its partitions.
+func TestQueueThatLosesMessages(t *testing.T) {
+	t.Parallel()
+	for variant, partitions := range map[string]int{"_group": 0, "%partition-1_group": 2} {
+		t.Run(variant, func(t *testing.T) {
+			topic, config := newTopic(t), partitioned(partitions, "")
+			queue := topic + variant
+			_, err := raw(t).QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-max-length": 1, "x-single-active-consumer": true})
+			require.NoError(t, err)
+			broker := opened(t, config)
+			findings := broker.Checks(t.Context(), []adapters.Use{{Topic: topic, Group: "group", Strategy: dedup.StrategyNone}})
+			limits := slices.IndexFunc(findings, func(f adapters.Finding) bool { return f.Name == rabbitmq.FindingLimits })
+			require.GreaterOrEqual(t, limits, 0, "%+v", findings)
+			require.True(t, findings[limits].Fatal)
+			require.Equal(t, queue, findings[limits].About)
+
+			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
+			require.NoError(t, err)
+			_, err = subscriber.Subscribe(t.Context(), topic)
+			require.ErrorContains(t, err, "x-max-length=1: it drops messages that nobody has processed")
+			require.ErrorContains(t, err, queue)
+			subscribe(t, opened(t, func(c *rabbitmq.Config) { config(c); c.AllowLimits = true }), topic, nil)
+		})
+	}
+}
+
+// Order across members is not promised on a queue from before it was asked for, which
+// deals equal keys to several members at once.
+func TestOrderOnQueueWithoutIt(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		config   func(*rabbitmq.Config)
+		ordering adapters.Ordering
+	}{
+		"ordering: partition":    {ordering: adapters.OrderByPartition},
+		"single_active_consumer": {func(c *rabbitmq.Config) { c.SingleActiveConsumer = true }, adapters.OrderByKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic, former := newTopic(t), open(t, nil)
+			subscribe(t, former, topic, nil)
+			require.NoError(t, former.Close())
+
+			broker := opened(t, test.config)
+			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", Ordering: test.ordering, MaxDeliveries: -1})
+			require.NoError(t, err)
+			_, err = subscriber.Subscribe(t.Context(), topic)
+			require.ErrorContains(t, err, "has no single active consumer")
+			require.ErrorContains(t, err, "received the value 'true' of type 'bool' but current is none")
+			require.ErrorContains(t, err, "delete it")
+			findings := broker.Checks(t.Context(), []adapters.Use{{Topic: topic, Group: "group", Ordering: test.ordering, MaxDeliveries: -1, Strategy: dedup.StrategyNone}})
+			require.Len(t, findings, 1)
+			require.Equal(t, "rabbitmq-queue-order", findings[0].Name)
+			require.True(t, findings[0].Fatal)
+			require.Contains(t, findings[0].Problem, "has no single active consumer")
+			require.Contains(t, findings[0].Fix, "delete it")
+		})
+	}
 }
 
 // With one active consumer, keys stay in order across members, while one after

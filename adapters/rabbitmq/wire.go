@@ -38,6 +38,7 @@ func (b *Broker) encode(p *posting, topic string, msg *message.Message, now time
 		headers[dedup.MetaPublishedAt] = now.UTC().Format(time.RFC3339Nano)
 	}
 	delete(headers, dedup.MetaBrokerID) // it is the property
+	dropCopies(headers)
 	headers[wmamqp.DefaultMessageUUIDHeaderKey] = msg.UUID
 	p.Headers, p.Body, p.DeliveryMode = headers, msg.Payload, amqp.Persistent
 	p.MessageId = messageID(msg)
@@ -111,6 +112,9 @@ func decode(delivery *amqp.Delivery) *message.Message {
 	msg.Metadata = make(message.Metadata, len(delivery.Headers)+1)
 	_, parked := delivery.Headers[headerAttempts]
 	for name, value := range delivery.Headers {
+		if name == headerCC || name == headerBCC {
+			continue
+		}
 		switch value := value.(type) {
 		case string:
 			if name != wmamqp.DefaultMessageUUIDHeaderKey && !(parked && strings.HasPrefix(name, headerFirstDeath)) {
@@ -131,6 +135,17 @@ func decode(delivery *amqp.Delivery) *message.Message {
 		describeDeath(msg, delivery.Headers)
 	}
 	return msg
+}
+
+// Headers that the server reads: lists of further routing keys for a message. As text,
+// which is what metadata would make of them, it refuses them, with the channel and all
+// that is in flight on it; and what we make of a message, a letter or one that is parked,
+// is not for the queues that its producer chose. So they are left out both ways.
+const headerCC, headerBCC = "CC", "BCC"
+
+func dropCopies(headers amqp.Table) {
+	delete(headers, headerCC)
+	delete(headers, headerBCC)
 }
 
 // Headers that the server sets.

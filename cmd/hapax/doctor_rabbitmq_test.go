@@ -26,6 +26,9 @@ func TestDoctorOnRabbitMQ(t *testing.T) {
 			channel, err := conn.Channel()
 			require.NoError(t, err)
 			defer channel.Close()
+			if _, planted := arguments["x-single-active-consumer"]; !planted {
+				arguments["x-single-active-consumer"] = true
+			}
 			_, err = channel.QueueDeclare(topic+"_fulfilment."+topic, true, false, false, false, arguments)
 			require.NoError(t, err)
 			return yaml, topic
@@ -37,6 +40,7 @@ func TestDoctorOnRabbitMQ(t *testing.T) {
 	const quorum = "quorum"
 	find(t, []misconfiguration{
 		{what: "a classic queue for a quorum queue", plant: queue(amqp.Table{"x-queue-type": "classic"}), check: "rabbitmq-queue-type", says: "x-queue-type"},
+		{what: "a queue that does not keep order", plant: queue(amqp.Table{"x-queue-type": quorum, "x-single-active-consumer": false}), check: "rabbitmq-queue-order", says: "has no single active consumer"},
 		{what: "a limit of messages", plant: queue(amqp.Table{"x-queue-type": quorum, "x-max-length": 10}), check: "rabbitmq-queue-limits", says: "x-max-length=10: it drops messages", runs: true},
 		{what: "a limit of bytes", plant: queue(amqp.Table{"x-queue-type": quorum, "x-max-length-bytes": 1 << 20}), check: "rabbitmq-queue-limits", says: "x-max-length-bytes=1048576", runs: true},
 		{what: "messages that expire", plant: queue(amqp.Table{"x-queue-type": quorum, "x-message-ttl": 60_000}), check: "rabbitmq-queue-limits", says: "x-message-ttl=60000", runs: true},
