@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -33,10 +34,22 @@ func openRabbitMQ(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 		PartitionBy:          rabbitmq.PartitionBy(cfg.RabbitMQ.PartitionBy),
 		Priority:             cfg.RabbitMQ.Priority,
 		ParkAfter:            time.Duration(cfg.RabbitMQ.ParkAfter),
+		Readers:              rabbitMQReaders(cfg),
 		Logger:               logger,
 	})
 	if err != nil {
 		return nil, err // not broker: a nil *Broker would be an adapters.Broker that is not nil
 	}
 	return broker, nil
+}
+
+// rabbitMQReaders maps topics, as the broker calls them, to the groups that are to have
+// a queue before anything is published.
+func rabbitMQReaders(cfg *config.Config) map[string][]string {
+	names, readers := topicNamesOf(cfg), map[string][]string{}
+	for _, reader := range cfg.RabbitMQ.Readers {
+		topic, group, _ := strings.Cut(reader, "=") // it is checked when the config is read
+		readers[names.of(topic)] = append(readers[names.of(topic)], group)
+	}
+	return readers
 }

@@ -93,6 +93,6 @@ func (s *Service) check(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: the topic is empty", r.label()))
 		}
 	}
-	errs = append(errs, judge(examine(ctx, s.config, s.broker, s.handlerTopics()), s.config.Allow, s.logger))
+	errs = append(errs, judge(append(examine(ctx, s.config, s.broker, s.handlerTopics()), s.checkOutputs(ctx)...), s.config.Allow, s.logger))
 	return errors.Join(errs...)
 }
