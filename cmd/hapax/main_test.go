@@ -27,6 +27,14 @@ func run(t *testing.T, arguments ...string) (string, error) {
 
 func runWith(t *testing.T, input io.Reader, arguments ...string) (string, error) {
 	t.Helper()
+	var out bytes.Buffer
+	err := runTo(t, input, &out, &out, arguments...)
+	return out.String(), err
+}
+
+// runTo executes the command line with standard output and error apart.
+func runTo(t *testing.T, input io.Reader, out, errs io.Writer, arguments ...string) error {
+	t.Helper()
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
 		if ours := []string{servers.DirVariable, "HAPAX_SOAK"}; slices.Contains(ours, name) || strings.HasPrefix(name, "HAPAX_TEST_") {
@@ -34,14 +42,12 @@ func runWith(t *testing.T, input io.Reader, arguments ...string) (string, error)
 			defer os.Setenv(name, value)
 		}
 	}
-	var out bytes.Buffer
 	command := root()
-	command.SetOut(&out)
-	command.SetErr(&out)
+	command.SetOut(out)
+	command.SetErr(errs)
 	command.SetIn(input)
 	command.SetArgs(arguments)
-	err := command.ExecuteContext(t.Context())
-	return out.String(), err
+	return command.ExecuteContext(t.Context())
 }
 
 func TestRules(t *testing.T) {
