@@ -15,6 +15,14 @@ type Checker interface {
 	Checks(ctx context.Context, uses []Use) []Finding
 }
 
+// OutputChecker is implemented by brokers that keep a message only where somebody
+// reads it. The start of a service asks it.
+type OutputChecker interface {
+	// CheckOutputs looks at topics that the service publishes to and does not read
+	// itself, as Checks looks at those that it reads.
+	CheckOutputs(ctx context.Context, topics []string) []Finding
+}
+
 // Use is what a service is about to do with one topic.
 type Use struct {
 	// Topic is read by Group; both as Subscriber gets them.

@@ -3,6 +3,7 @@ package adapters
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -33,7 +34,9 @@ type LetterBox interface {
 type Browser interface {
 	// Browse hands the messages of a topic to each, until ctx ends (nil is returned),
 	// each returns an error (which is returned), or, without Follow, the end is
-	// reached. No group notices, and nothing stays behind.
+	// reached. No group notices, and nothing stays behind. Of a topic that does not
+	// exist: ErrNoTopic, or with Follow, on brokers that make topics as they are first
+	// used, it waits for it.
 	Browse(ctx context.Context, topic string, options Browse, each func(*message.Message) error) error
 }
 
@@ -44,7 +47,23 @@ type Browse struct {
 	From time.Time
 	// Follow goes on with what is published later.
 	Follow bool
+	// Waits, if set, is called when Follow begins with a topic that does not exist yet.
+	Waits func()
 }
+
+// Missing is what becomes of a topic that does not exist.
+func (o Browse) Missing(topic string) error {
+	if !o.Follow {
+		return fmt.Errorf("read topic %q: %w", topic, ErrNoTopic)
+	}
+	if o.Waits != nil {
+		o.Waits()
+	}
+	return nil
+}
+
+// ErrNoTopic: there is no such topic, or not yet.
+var ErrNoTopic = errors.New("there is no such topic: is the name right, and has anything been published to it?")
 
 // ErrNotBrowsable: the broker cannot show messages without taking them away. The
 // error that wraps it says why, and what there is instead.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -35,10 +36,22 @@ func openRabbitMQ(ctx context.Context, cfg *config.Config, logger *slog.Logger) 
 		Priority:             cfg.RabbitMQ.Priority,
 		ParkAfter:            time.Duration(cfg.RabbitMQ.ParkAfter),
 		AllowLimits:          slices.Contains(cfg.Allow, rabbitmq.FindingLimits),
+		Readers:              rabbitMQReaders(cfg),
 		Logger:               logger,
 	})
 	if err != nil {
 		return nil, err // not broker: a nil *Broker would be an adapters.Broker that is not nil
 	}
 	return broker, nil
+}
+
+// rabbitMQReaders maps topics, as the broker calls them, to the groups that are to have
+// a queue before anything is published.
+func rabbitMQReaders(cfg *config.Config) map[string][]string {
+	names, readers := topicNamesOf(cfg), map[string][]string{}
+	for _, reader := range cfg.RabbitMQ.Readers {
+		topic, group, _ := strings.Cut(reader, "=") // it is checked when the config is read
+		readers[names.of(topic)] = append(readers[names.of(topic)], group)
+	}
+	return readers
 }

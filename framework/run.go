@@ -99,7 +99,7 @@ func (s *Service) check(ctx context.Context) error {
 	for _, unused := range s.config.UnusedTopics(s.topicsInUse()) {
 		s.logger.Warn("a topic of the config may be misspelt, unless it is published to in another way", "problem", unused.Error())
 	}
-	errs = append(errs, judge(examine(ctx, s.config, s.broker, s.handlerTopics()), s.config.Allow, s.logger))
+	errs = append(errs, judge(append(examine(ctx, s.config, s.broker, s.handlerTopics()), s.checkOutputs(ctx)...), s.config.Allow, s.logger))
 	return errors.Join(errs...)
 }
 

@@ -32,11 +32,19 @@ func (b *Broker) Browse(ctx context.Context, topic string, options adapters.Brow
 	if err != nil {
 		return err
 	}
-	if !options.Follow {
-		stretches, err := b.extent(ctx, name)
-		if err != nil {
-			return missingIsEmpty(err)
+	stretches, err := b.extent(ctx, name)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		if err = options.Missing(topic); err == nil {
+			stretches, err = b.awaitTopic(ctx, name)
 		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !options.Follow {
 		return b.readLog(ctx, name, drop(stretches, nil), func(r *kgo.Record) error {
 			if r.Timestamp.Before(options.From) {
 				return nil
@@ -69,6 +77,24 @@ func (b *Broker) Browse(ctx context.Context, topic string, options adapters.Brow
 		}
 	}
 }
+
+// awaitTopic waits until a topic exists.
+func (b *Broker) awaitTopic(ctx context.Context, name string) (stretches map[int32]stretch, err error) {
+	for {
+		stretches, err = b.extent(ctx, name)
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return stretches, err
+		}
+		select {
+		case <-time.After(browsePoll):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// browsePoll is how often a follower looks for its topic.
+const browsePoll = 200 * time.Millisecond
 
 // drop leaves out partitions that hold nothing, or nothing from an offset on:
 // readLog would wait for the end of what has none.

@@ -23,7 +23,7 @@ var (
 	ErrClosed = errors.New("rabbitmq broker is closed")
 	// ErrUnroutable: no queue is bound to the topic's exchange, so RabbitMQ
 	// would drop the message. It is worth trying again once a consumer exists.
-	ErrUnroutable = errors.New("no queue is bound to the topic's exchange, and RabbitMQ would drop the message: start a consumer of the topic first, which declares its queue")
+	ErrUnroutable = errors.New("no queue is bound to the topic's exchange, and RabbitMQ would drop the message: start a consumer of the topic first, which declares its queue, or name its group in rabbitmq.readers")
 )
 
 // Broker is a connected server. Make one with Open; it implements

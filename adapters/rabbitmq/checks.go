@@ -54,6 +54,31 @@ func (b *Broker) checkQueue(conn *amqp.Connection, queue string, arguments amqp.
 	return b.compareQueue(conn, queue, arguments)
 }
 
+// CheckOutputs implements adapters.OutputChecker. AMQP tells whether a topic has an
+// exchange, and not whether any queue is bound to it: so it sees what cannot work, and
+// not all that does not.
+func (b *Broker) CheckOutputs(ctx context.Context, topics []string) (findings []adapters.Finding) {
+	conn, err := b.consuming.get(ctx)
+	if err != nil {
+		return nil // Check says so
+	}
+	for _, topic := range topics {
+		finding := adapters.Finding{Name: "rabbitmq-unrouted", About: topic, Found: "its readers are in rabbitmq.readers"}
+		if len(b.config.Readers[topic]) == 0 {
+			finding.Found = "has an exchange; AMQP does not tell whether a queue is bound to it"
+			err := onChannel(conn, func(channel *amqp.Channel) error {
+				return channel.ExchangeDeclarePassive(topic, amqp.ExchangeFanout, true, false, false, false, nil)
+			})
+			if err != nil {
+				finding.Found, finding.Problem = "", fmt.Sprintf("nobody reads the topic, as far as can be seen (%v): RabbitMQ keeps messages in the queues of readers only, so the handler's events wait, unprocessed, until there is one", err)
+				finding.Fix = "start the reader once, which makes its queue, or name its group in rabbitmq.readers"
+			}
+		}
+		findings = append(findings, finding)
+	}
+	return findings
+}
+
 func queueMissing(conn *amqp.Connection, queue string) (bool, error) {
 	err := onChannel(conn, func(channel *amqp.Channel) error {
 		_, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil)

@@ -59,6 +59,10 @@ type Config struct {
 	// while they take messages. Default 0.
 	Priority int
 
+	// Readers are groups, by topic, that may start after the first message for them
+	// was published: the publisher makes their queues first. Default none.
+	Readers map[string][]string
+
 	// ConsumerTimeout is the server's consumer_timeout: it closes the channel of
 	// a consumer that holds a message longer. Default 30 minutes, as the server's.
 	ConsumerTimeout time.Duration

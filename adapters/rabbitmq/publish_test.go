@@ -102,6 +102,32 @@ func TestUnroutableIsAnError(t *testing.T) {
 	receive(t, late).Ack()
 }
 
+// Readers that are told of beforehand miss nothing, in one queue or in partitions, and
+// find the queue that they would make themselves.
+func TestReadersThatStartLater(t *testing.T) {
+	for _, partitions := range []int{0, 2} {
+		topic, unknown := newTopic(t), newTopic(t)
+		broker := opened(t, func(c *rabbitmq.Config) {
+			c.Partitions, c.MaxDeliveries, c.Readers = partitions, 7, map[string][]string{topic: {"group", "other"}}
+		})
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage("early")))
+		for _, group := range []string{"group", "other"} {
+			messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.Group, s.MaxDeliveries = group, 7 })
+			msg := receive(t, messages)
+			require.Equal(t, "payload of early", string(msg.Payload))
+			msg.Ack()
+		}
+		require.Empty(t, broker.Check(t.Context()))
+
+		findings := broker.CheckOutputs(t.Context(), []string{topic, unknown})
+		require.Len(t, findings, 2)
+		require.True(t, findings[0].OK())
+		require.False(t, findings[1].OK())
+		require.False(t, findings[1].Fatal)
+		require.Contains(t, findings[1].Fix, "rabbitmq.readers")
+	}
+}
+
 // A dead letter finds a queue even when nobody reads its topic.
 func TestDeadLettersAreKept(t *testing.T) {
 	broker, topic := opened(t, nil), newTopic(t)

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
@@ -189,9 +190,23 @@ func (b *Broker) fill(ctx context.Context, slot *slot, exchange string) (*sender
 		if err := onChannel(conn, func(channel *amqp.Channel) error { return declareExchange(channel, exchange) }); err != nil {
 			return nil, err
 		}
+		if err := b.declareReaders(ctx, exchange); err != nil {
+			return nil, err
+		}
 		b.exchanges.Store(exchange, struct{}{})
 	}
 	return slot.sender, nil
+}
+
+// declareReaders makes the queues of the readers that were told of beforehand, as they
+// would make them themselves.
+func (b *Broker) declareReaders(ctx context.Context, topic string) error {
+	for _, group := range b.config.Readers[topic] {
+		if _, err := b.declare(ctx, topic, adapters.Subscription{Group: group, MaxDeliveries: b.config.MaxDeliveries}.WithDefaults()); err != nil {
+			return fmt.Errorf("prepare the queue of reader %q: %w", group, err)
+		}
+	}
+	return nil
 }
 
 // awaitUnblocked waits while the server reads no publishes. Sending now would

@@ -37,11 +37,7 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 // SubscribeInitialize implements message.SubscribeInitializer: it declares the
 // group's queue, which collects messages from then on.
 func (s *subscriber) SubscribeInitialize(topic string) error {
-	declare := s.broker.declareGroup
-	if s.broker.partitions(s.subscription) > 0 {
-		declare = s.broker.declarePartitions
-	}
-	if _, err := declare(s.broker.ctx, topic, s.subscription); err != nil {
+	if _, err := s.broker.declare(s.broker.ctx, topic, s.subscription); err != nil {
 		return fmt.Errorf("prepare subscription to %q: %w", topic, err)
 	}
 	return nil

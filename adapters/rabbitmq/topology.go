@@ -37,6 +37,14 @@ func declareExchange(channel *amqp.Channel, name string) error {
 	return nil
 }
 
+// declare declares what a group needs, in one queue or in partitions.
+func (b *Broker) declare(ctx context.Context, topic string, subscription adapters.Subscription) (queue string, err error) {
+	if b.partitions(subscription) > 0 {
+		return b.declarePartitions(ctx, topic, subscription)
+	}
+	return b.declareGroup(ctx, topic, subscription)
+}
+
 // declareGroup declares what a group needs: the topic's exchange, the group's
 // queue, their binding, and where the queue's dead letters go.
 func (b *Broker) declareGroup(ctx context.Context, topic string, subscription adapters.Subscription) (queue string, err error) {

@@ -31,6 +31,13 @@ func (b *Broker) Browse(ctx context.Context, topic string, options adapters.Brow
 	if !options.From.IsZero() { // an ID begins with the server's time in milliseconds
 		after = strconv.FormatInt(max(options.From.UnixMilli()-1, 0), 10) + "-18446744073709551615"
 	}
+	exists, err := b.client.Exists(ctx, topic).Result()
+	if err == nil && exists == 0 {
+		err = options.Missing(topic)
+	}
+	if err != nil {
+		return b.reading(topic, err)
+	}
 	for {
 		// Not XREAD BLOCK: it would hold a connection that a cancelled caller leaves
 		// to the pool in the middle of an answer.

@@ -72,8 +72,11 @@ func (b *Broker) extent(ctx context.Context, topic string) (low, end int64, foun
 // Browse implements adapters.Browser.
 func (b *Broker) Browse(ctx context.Context, topic string, options adapters.Browse, each func(*message.Message) error) error {
 	var after int64
-	for {
+	for first := true; ; first = false {
 		low, end, found, err := b.extent(ctx, topic)
+		if first && !found && err == nil {
+			err = options.Missing(topic)
+		}
 		after = max(after, low)
 		for n := browsePage; found && err == nil && n == browsePage; {
 			after, n, err = b.page(ctx, topic, after, end, options.From, func(_ int64, msg *message.Message) error { return each(msg) })

@@ -33,6 +33,9 @@ func withConventions(root *cobra.Command) *cobra.Command {
 		for _, child := range command.Commands() {
 			walk(child)
 		}
+		if command.Args != nil {
+			nameMissing(command)
+		}
 		switch {
 		case command.HasParent() && command.HasSubCommands() && !command.Runnable():
 			group(command)
@@ -45,6 +48,21 @@ func withConventions(root *cobra.Command) *cobra.Command {
 	}
 	walk(root)
 	return root
+}
+
+// nameMissing makes a command that was given too few arguments say which one is
+// missing, and show its example, where cobra would only count.
+func nameMissing(command *cobra.Command) {
+	check := command.Args
+	command.Args = func(command *cobra.Command, arguments []string) error {
+		err := check(command, arguments)
+		needed := strings.Fields(command.Use)[1:]
+		if err == nil || len(arguments) >= len(needed) || strings.ContainsAny(needed[len(arguments)][:1], "[-") {
+			return err
+		}
+		example, _, _ := strings.Cut(strings.TrimSpace(command.Example), "\n")
+		return fmt.Errorf("%s: %s is missing: for example %s", strings.TrimPrefix(command.CommandPath(), "hapax "), strings.TrimSuffix(needed[len(arguments)], "..."), example)
+	}
 }
 
 // group makes a command that only has others below it refuse unknown words.

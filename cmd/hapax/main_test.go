@@ -25,13 +25,19 @@ func run(t *testing.T, arguments ...string) (string, error) {
 func runWith(t *testing.T, input io.Reader, arguments ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
+	err := runTo(t, input, &out, &out, arguments...)
+	return out.String(), err
+}
+
+// runTo executes the command line with standard output and error apart.
+func runTo(t *testing.T, input io.Reader, out, errs io.Writer, arguments ...string) error {
+	t.Helper()
 	command := root()
-	command.SetOut(&out)
-	command.SetErr(&out)
+	command.SetOut(out)
+	command.SetErr(errs)
 	command.SetIn(input)
 	command.SetArgs(arguments)
-	err := command.ExecuteContext(t.Context())
-	return out.String(), err
+	return command.ExecuteContext(t.Context())
 }
 
 func TestRules(t *testing.T) {
@@ -91,6 +97,22 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(root())
+}
+
+func TestAMissingArgumentIsNamed(t *testing.T) {
+	for line, says := range map[string]string{
+		"tail":                 "tail: TOPIC is missing: for example hapax tail orders --from start --no-follow",
+		"publish":              `publish: TOPIC is missing: for example hapax publish orders --data '{"ID":"order-17","Item":"kettle"}' --id order-17 --duplicate 3`,
+		"audit --by id":        "audit: TABLE is missing: for example hapax audit charges --by order_id",
+		"dlq list":             "dlq list: TOPIC is missing: for example hapax dlq list orders",
+		"dlq show orders":      "dlq show: EVENT-ID is missing: for example hapax dlq show orders order-17",
+		"dlq requeue":          "dlq requeue: TOPIC is missing: for example hapax dlq requeue orders order-17",
+		"outbox discard":       "outbox discard: ROW is missing: for example hapax outbox discard 1234",
+		"dlq list orders more": "accepts 1 arg(s), received 2",
+	} {
+		_, err := run(t, strings.Fields(line)...)
+		require.EqualError(t, err, says)
+	}
 }
 
 // The demo as a user runs it: real children, real kills, one JSON object, and an

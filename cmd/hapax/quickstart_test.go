@@ -58,23 +58,25 @@ func untimed(text string) string { return moment.ReplaceAllString(text, "TIME") 
 
 var fenced = regexp.MustCompile("(?s)```(sh|text)\n(.*?)```")
 
-// follow runs the section's commands, in the order of the text. A block of output
-// belongs to the last command before it, which is repeated until it says that, as a
-// reader would who was too quick.
+// follow runs the section's commands, in the order of the text, as one who pastes them.
+// A block of output belongs to the last command before it, and is what that says at
+// once: only a look at the metrics is repeated, whose counts may come later.
 func follow(t *testing.T, section, state, folder string, environ []string, replace *strings.Replacer) {
-	var last string
+	var last, said string
 	shell := func(command string) string {
 		script := "cd \"$(cat " + state + "/cwd)\"; source " + state + "/env; " + command + "\npwd > " + state + "/cwd; export -p > " + state + "/env"
 		run := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
 		run.Env = environ
-		output, err := run.CombinedOutput()
-		require.NoError(t, err, "%s\n%s", command, output)
+		var wrong strings.Builder
+		run.Stderr = &wrong
+		output, err := run.Output()
+		require.NoError(t, err, "%s\n%s%s", command, output, wrong.String())
 		return string(output)
 	}
 	for _, block := range fenced.FindAllStringSubmatch(section, -1) {
 		if block[1] == "text" {
-			want, got := untimed(block[2]), ""
-			for deadline := time.Now().Add(30 * time.Second); got != want && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+			want, got := untimed(block[2]), untimed(said)
+			for deadline := time.Now().Add(30 * time.Second); got != want && strings.HasPrefix(last, "curl ") && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 				got = untimed(shell(last))
 			}
 			require.Equal(t, want, got, last)
@@ -91,8 +93,7 @@ func follow(t *testing.T, section, state, folder string, environ []string, repla
 				where := strings.TrimSpace(string(working))
 				live.Start(t, filepath.Join(where, "bin", "shop"), where, environ) // until the end of the test
 			default:
-				last = line
-				shell(line)
+				last, said = line, shell(line)
 			}
 		}
 	}

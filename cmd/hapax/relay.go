@@ -14,12 +14,13 @@ func relayCommand() *cobra.Command {
 		Long: `Publishes the rows of the outbox (sql.outbox) to the broker. Any number of relays
 share the work, by shards of keys, with those inside of services; when one dies
 another takes over its shards within seconds. Health and metrics are served at
-admin.address.
+admin.address: each process on a host needs one of its own, and port 0 takes a free
+one (HAPAX_ADMIN_ADDRESS=127.0.0.1:0).
 
 Services run a relay of their own unless sql.outbox.relay is false. This command is
 for programs that write to the outbox without the framework, and for running relays
 apart from services.`,
-		Example: "  hapax relay\n  HAPAX_SQL_DSN=file:shop.db hapax relay --file hapax.yaml",
+		Example: "  hapax relay\n  HAPAX_ADMIN_ADDRESS=127.0.0.1:0 hapax relay\n  HAPAX_SQL_DSN=file:shop.db hapax relay --file hapax.yaml",
 		Args:    cobra.NoArgs,
 	}
 	load := configFlag(command)

@@ -45,7 +45,8 @@ notices, and nothing is taken away.
 always now. SQS shows messages only by taking them, so it cannot be tailed.
 
 It ends with --limit messages, with --no-follow at the present end, or with an
-interrupt.
+interrupt. A topic that does not exist yet is waited for, which standard error says;
+with --no-follow it is an error.
 
 Exit status: 0, 1 the topic cannot be read.`,
 		Example: "  hapax tail orders --from start --no-follow\n  hapax tail orders --from 10m --limit 5 --json",
@@ -63,7 +64,8 @@ Exit status: 0, 1 the topic cannot be read.`,
 		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
 			encoder, shown := json.NewEncoder(command.OutOrStdout()), 0
 			encoder.SetEscapeHTML(false)
-			err := operator.Browse(ctx, arguments[0], adapters.Browse{From: since, Follow: !stay}, func(msg *message.Message) error {
+			waits := func() { command.PrintErrf("topic %s does not exist yet: waiting for it\n", arguments[0]) }
+			err := operator.Browse(ctx, arguments[0], adapters.Browse{From: since, Follow: !stay, Waits: waits}, func(msg *message.Message) error {
 				line, shownErr := readTailed(msg), error(nil)
 				if *asJSON {
 					shownErr = encoder.Encode(line)

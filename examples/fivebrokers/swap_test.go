@@ -81,6 +81,7 @@ func inputs() (sends []Order) {
 
 func swap(t *testing.T, binary, broker string, database sqldb.Dialect, sends []Order) {
 	place := live.New(t, broker, "orders", "shipments")
+	place.KeepCopies(t, "shipments")
 	environ, dsn := place.Environ, ""
 	if database != "" {
 		dsn = sqldbtest.New(t, database)

@@ -37,6 +37,12 @@ type RabbitMQ struct {
 	// message beyond it goes to the dead-letter queue. 0: as
 	// consumer.max_deliveries. Default 0.
 	DeliveryLimit int `yaml:"delivery_limit" min:"0"`
+	// Readers are groups that may start after the first message for them was
+	// published, as TOPIC=SERVICE.HANDLER: whoever publishes to the topic makes their
+	// queues first. RabbitMQ keeps messages in the queues of readers only, and a topic
+	// that has none refuses them. A reader that never starts fills its queue.
+	// Default: none.
+	Readers []string `yaml:"readers" example:"shipments=dispatch.shipments"`
 	// ConsumerTimeout is the server's own consumer_timeout: it closes the
 	// channel of a consumer that holds a message longer. Tell it here when the
 	// server's differs. Default 30m.

@@ -67,7 +67,7 @@ func otherValue(setting config.Setting) (value string, also []string) {
 	special := map[string]string{
 		"service": "other", "broker": "sqs", "allow": "kafka-min-isr", "topics": `{"a": {"name": "b"}}`, "handlers": `{"A": {"window": "1d"}}`,
 		"dedup.strategy": "none", "dedup.claim": "pessimistic", "dedup.id.pointer": "/a", "dedup.ledger.store": "redis", "dedup.ledger.dsn": "postgres://h/db",
-		"sql.dsn": "postgres://h/db", "rabbitmq.url": "amqp://h", "sqs.endpoint": "http://h", "tracing.endpoint": "http://h", "kafka.brokers": "h:1,h:2", "redis.addresses": "h:1", "admin.address": "h:1",
+		"sql.dsn": "postgres://h/db", "rabbitmq.url": "amqp://h", "rabbitmq.readers": "shipments=dispatch.shipments", "sqs.endpoint": "http://h", "tracing.endpoint": "http://h", "kafka.brokers": "h:1,h:2", "redis.addresses": "h:1", "admin.address": "h:1",
 		"kafka.sasl.mechanism": "plain", "kafka.session_timeout": "9s", "retry.max_interval": "9s", "kafka.transaction.max_time": "9ms", "sqs.wait_time": "9s",
 		"retry.initial_interval": "9ms", "kafka.transaction.timeout": "9s", "redis.mode": "cluster",
 	}

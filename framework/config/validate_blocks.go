@@ -57,6 +57,10 @@ func (v checker) rabbitmq() {
 	url := v.config.RabbitMQ.URL.Reveal()
 	v.that(url == "" || matches(`^amqps?://`, url), "rabbitmq.url", nil,
 		"found another scheme, expected a URL such as amqp://user:password@host:5672/vhost")
+	for _, reader := range v.config.RabbitMQ.Readers {
+		v.that(matches(`^[^=]+=[^=]+$`, reader), "rabbitmq.readers", nil,
+			"found %q, expected TOPIC=SERVICE.HANDLER, such as shipments=dispatch.shipments", reader)
+	}
 	v.tls("rabbitmq.tls", v.config.RabbitMQ.TLS, v.config.RabbitMQ.TLS.Enabled || matches(`^amqps://`, url))
 }
 

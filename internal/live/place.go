@@ -58,7 +58,7 @@ func New(t testing.TB, broker string, topics ...string) *Place {
 	case "kafka":
 		p.peer = p.kafka(t)
 	case "rabbitmq":
-		p.peer = p.rabbitMQ(t, topics)
+		p.peer = p.rabbitMQ(t)
 	case "redis":
 		p.peer = p.redis(t)
 	case "sqs", "sqs-fifo":
@@ -71,6 +71,22 @@ func New(t testing.TB, broker string, topics ...string) *Place {
 
 // Topic is the name at the broker of a logical topic.
 func (p *Place) Topic(logical string) string { return p.prefix + logical }
+
+// KeepCopies lets what is published to a topic from now on be read, where the broker
+// itself keeps nothing for later readers.
+func (p *Place) KeepCopies(t testing.TB, topic string) {
+	if rabbit, is := p.peer.(rabbitMQPeer); is {
+		rabbit.keepCopies(t, p.Topic(topic))
+	}
+}
+
+// ReadAs makes Read take a topic's messages out of the queue that a group has, where
+// that is where messages are. The queue must exist by then.
+func (p *Place) ReadAs(topic, group string) {
+	if rabbit, is := p.peer.(rabbitMQPeer); is {
+		rabbit.queues[p.Topic(topic)] = p.Topic(topic) + "_" + group
+	}
+}
 
 // Read returns the payloads that were ever sent to a topic, given by its logical
 // name. On SQS it takes them out of the queue, so nobody else may read it.

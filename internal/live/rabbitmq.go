@@ -12,11 +12,16 @@ import (
 	"github.com/hapax-go/hapax/internal/servers"
 )
 
-type rabbitMQPeer struct{ url string }
+// rabbitMQPeer reads queues: an exchange keeps nothing.
+type rabbitMQPeer struct {
+	url    string
+	queues map[string]string // by topic, as the broker calls it
+}
 
-// rabbitMQ makes a virtual host of its own, with a queue beside each topic that gets
-// a copy of every message: a queue of RabbitMQ keeps nothing that was consumed.
-func (p *Place) rabbitMQ(t testing.TB, topics []string) peer {
+// rabbitMQ makes a virtual host of its own. No queue is in it: a topic that nobody
+// reads refuses messages, and a service has to get by with that; see KeepCopies and
+// ReadAs.
+func (p *Place) rabbitMQ(t testing.TB) peer {
 	server := servers.Require(t, servers.RabbitMQ)
 	address, err := url.Parse(server.URL)
 	require.NoError(t, err)
@@ -29,17 +34,18 @@ func (p *Place) rabbitMQ(t testing.TB, topics []string) peer {
 		address.Path = "/" + vhost
 	}
 	p.set("HAPAX_RABBITMQ_URL", address.String())
-	peer := rabbitMQPeer{address.String()}
-	peer.do(t, func(channel *amqp.Channel) {
-		for _, topic := range topics {
-			name := p.Topic(topic)
-			require.NoError(t, channel.ExchangeDeclare(name, amqp.ExchangeFanout, true, false, false, false, nil))
-			_, err := channel.QueueDeclare(name+".copies", true, false, false, false, nil)
-			require.NoError(t, err)
-			require.NoError(t, channel.QueueBind(name+".copies", "", name, false, nil))
-		}
+	return rabbitMQPeer{address.String(), map[string]string{}}
+}
+
+// keepCopies makes a queue that gets a copy of every message of a topic.
+func (p rabbitMQPeer) keepCopies(t testing.TB, topic string) {
+	p.queues[topic] = topic + ".copies"
+	p.do(t, func(channel *amqp.Channel) {
+		require.NoError(t, channel.ExchangeDeclare(topic, amqp.ExchangeFanout, true, false, false, false, nil))
+		_, err := channel.QueueDeclare(p.queues[topic], true, false, false, false, nil)
+		require.NoError(t, err)
+		require.NoError(t, channel.QueueBind(p.queues[topic], "", topic, false, nil))
 	})
-	return peer
 }
 
 func (p rabbitMQPeer) do(t testing.TB, work func(*amqp.Channel)) {
@@ -51,15 +57,22 @@ func (p rabbitMQPeer) do(t testing.TB, work func(*amqp.Channel)) {
 	work(channel)
 }
 
+// read takes what is in the queue. It consumes: a queue with a single active consumer
+// refuses to be polled.
 func (p rabbitMQPeer) read(t testing.TB, topic string) (payloads [][]byte, again bool) {
 	p.do(t, func(channel *amqp.Channel) {
-		for {
-			delivery, found, err := channel.Get(topic+".copies", true)
-			require.NoError(t, err)
-			if !found {
-				return
-			}
+		queue, err := channel.QueueDeclarePassive(p.queues[topic], true, false, false, false, nil)
+		require.NoError(t, err)
+		if queue.Messages == 0 {
+			return
+		}
+		require.NoError(t, channel.Qos(queue.Messages, 0, false)) // no more than are read: they would be lost
+		deliveries, err := channel.Consume(queue.Name, "", false, false, false, false, nil)
+		require.NoError(t, err)
+		for range queue.Messages {
+			delivery := <-deliveries
 			payloads = append(payloads, delivery.Body)
+			require.NoError(t, delivery.Ack(false))
 		}
 	})
 	return payloads, false

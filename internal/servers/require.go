@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -77,7 +76,7 @@ func RanInProcess(t testing.TB, server, version string) {
 func note(t testing.TB, e Entry) {
 	t.Helper()
 	e.Test = t.Name()
-	e.Package = callingPackage()
+	e.Package = testedPackage()
 	dir, err := Dir()
 	if err == nil {
 		err = e.append(dir)
@@ -87,27 +86,16 @@ func note(t testing.TB, e Entry) {
 	}
 }
 
-// callingPackage is the folder of the nearest caller outside this package,
-// relative to the module: the same words `go test` uses.
-func callingPackage() string {
-	var own string
-	for depth := 0; ; depth++ {
-		_, file, _, ok := runtime.Caller(depth)
-		if !ok {
-			return "unknown"
+// startedIn is where `go test` has started the test binary: in its package's folder.
+var startedIn, _ = os.Getwd()
+
+// testedPackage is the package under test, whoever called for it, relative to the
+// module: the same words `go test` uses.
+func testedPackage() string {
+	if root, err := ModuleRoot(startedIn); err == nil {
+		if relative, err := filepath.Rel(root, startedIn); err == nil {
+			return "./" + filepath.ToSlash(relative)
 		}
-		dir := filepath.Dir(file)
-		if depth == 0 {
-			own = dir
-		}
-		if dir == own && !strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		if root, err := ModuleRoot(dir); err == nil {
-			if relative, err := filepath.Rel(root, dir); err == nil {
-				return fmt.Sprintf("./%s", filepath.ToSlash(relative))
-			}
-		}
-		return dir
 	}
+	return startedIn
 }

@@ -26,6 +26,10 @@ Broker "memory" is no broker but a source in the process: it shows what the
 Router and the middlewares cost by themselves. Files of "sqlite" go to the
 folder for temporary files; set TMPDIR to measure another disk.
 
+The other brokers and the databases are those that ` + "`make servers`" + ` has started in a
+checkout of Hapax, from within which this is run, or those whose addresses are in
+HAPAX_TEST_KAFKA, HAPAX_TEST_RABBITMQ and so on. What has no server is left out.
+
 Progress goes to standard error, the result to standard output.`,
 		Example: `  hapax bench
   hapax bench --broker memory --case consume --rounds 9

@@ -4,8 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/hapax-go/hapax/adapters/kafka"
+	"github.com/hapax-go/hapax/adapters/rabbitmq"
+	"github.com/hapax-go/hapax/adapters/redis"
+	"github.com/hapax-go/hapax/adapters/sqs"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // Options say what to measure.
@@ -31,12 +38,9 @@ type Options struct {
 
 // validate names the flag that is wrong, and what it should be.
 func (o *Options) validate() error {
-	var brokers []string
-	for _, broker := range Brokers() {
-		brokers = append(brokers, broker.Name)
-	}
 	return errors.Join(
-		known("broker", o.Brokers, brokers),
+		known("broker", o.Brokers, append([]string{"memory", "sqlite"}, slices.Sorted(maps.Keys(needs))...)),
+		started(o.Brokers),
 		known("case", o.Cases, cases),
 		known("variant", o.Variants, variants),
 		between("rounds", o.Rounds, 1, 1000),
@@ -45,6 +49,24 @@ func (o *Options) validate() error {
 		between("in-flight", o.InFlight, 1, 1_000_000),
 		between("duplicates", o.Duplicates, 0, 100),
 	)
+}
+
+// needs says which servers a broker is measured on, where that takes any.
+var needs = map[string][]string{
+	rabbitmq.Name: {servers.RabbitMQ}, redis.Name: {servers.Redis}, kafka.Name: {servers.Kafka}, sqs.Name: {servers.SQS},
+	"outbox": {servers.Postgres, servers.Kafka}, servers.Postgres: {servers.Postgres}, servers.MariaDB: {servers.MariaDB},
+}
+
+// started refuses brokers that are known but have no server now.
+func started(names []string) error {
+	for _, name := range names {
+		for _, server := range needs[name] {
+			if _, found := servers.Find(server); !found {
+				return fmt.Errorf("--broker %s: no %s server found: run `make servers ONLY=%s`, or set %s to its address", name, server, server, servers.Variable(server))
+			}
+		}
+	}
+	return nil
 }
 
 func known(flag string, names, expected []string) error {

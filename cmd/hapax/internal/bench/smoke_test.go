@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // TestEveryVariantCountsRight runs a few small rounds of everything with copies
@@ -54,6 +56,19 @@ func TestCopiesRunTheHandlerOnce(t *testing.T) {
 				require.Equal(t, want, counts)
 			})
 		}
+	}
+}
+
+// A broker without a server is another mistake than one that is not known.
+func TestABrokerWithoutItsServer(t *testing.T) {
+	t.Setenv(servers.DirVariable, t.TempDir())
+	for name, needed := range needs {
+		for _, server := range needed {
+			t.Setenv(servers.Variable(server), "")
+		}
+		err := (&Options{Brokers: []string{name}, Rounds: 1, InFlight: 1}).validate()
+		require.ErrorContains(t, err, fmt.Sprintf("--broker %s: no %s server found: run `make servers ONLY=%[2]s`, or set HAPAX_TEST_", name, needed[0]))
+		require.NotContains(t, err.Error(), "not known")
 	}
 }
 

@@ -26,6 +26,9 @@ type broker struct {
 	// prepare clears what an earlier run of the demo has left at a server; nil:
 	// the run's folder holds everything.
 	prepare func(ctx context.Context, cfg *config.Config) error
+	// clear removes what the lane has made at a server, when its run is over; nil:
+	// nothing is there.
+	clear func(ctx context.Context, cfg *config.Config) error
 	// fewKills: the group misses a dead consumer only after seconds: as many kills
 	// as elsewhere would take too long.
 	fewKills bool

@@ -34,7 +34,12 @@ The exit status is 1 if Hapax lost or duplicated anything, and also if the plain
 consumer did not: then the faults proved nothing. On a broker that cannot publish
 and acknowledge as one (RabbitMQ), a kill between the two publishes a shipping
 request again. It must carry the same event ID, or Hapax fails; shipping takes it
-once.`,
+once.
+
+A broker's server is the one that ` + "`make servers`" + ` has started in a checkout of Hapax,
+from within which this is run (make servers ONLY=kafka), or the one whose address is
+in HAPAX_TEST_KAFKA, HAPAX_TEST_RABBITMQ and so on; else it is looked for on loopback,
+at its usual port. What the run makes there is removed at its end.`,
 		Example: `  hapax demo
   hapax demo --events 10000 --seed 7
   hapax demo --sql sqlite:shop.db

@@ -61,6 +61,10 @@ var kafkaBroker = broker{
 		defer cancel()
 		return raw.Reset(ctx, cfg.Kafka.Brokers, kafkaPartitions, []string{cfg.Topics[topicOrders].Name, cfg.Topics[topicShipping].Name})
 	},
+	clear: func(ctx context.Context, cfg *config.Config) error {
+		orders, shipping := cfg.Topics[topicOrders].Name, cfg.Topics[topicShipping].Name
+		return raw.Reset(ctx, cfg.Kafka.Brokers, 0, nil, orders, shipping, kafka.IDLogName(cfg.Service+"."+topicOrders, orders))
+	},
 	plain: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (*plainEnds, error) {
 		publisher, err := plain.Publisher(cfg.Kafka.Brokers)
 		if err != nil {

@@ -185,6 +185,11 @@ func (l *lane) close() error {
 	}
 	if l.open != nil {
 		errs = append(errs, l.open.Close())
+		if l.broker.clear != nil { // also when the run was interrupted
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			errs = append(errs, l.broker.clear(ctx, l.config))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -51,6 +51,9 @@ var rabbitMQBroker = broker{
 		return cfg
 	},
 	prepare: prepareRabbit,
+	clear: func(ctx context.Context, cfg *config.Config) error {
+		return rabbitManagement().Delete(ctx, cfg.RabbitMQ.VHost)
+	},
 	plain: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (*plainEnds, error) {
 		server := rabbitServer(cfg)
 		publisher, err := server.Publisher()
@@ -68,7 +71,7 @@ var rabbitMQBroker = broker{
 	left:    rabbitLeft,
 }
 
-// prepareRabbit makes the lane's virtual host. The end of the run removes it.
+// prepareRabbit makes the lane's virtual host.
 func prepareRabbit(ctx context.Context, cfg *config.Config) error {
 	if err := rabbitManagement().Recreate(ctx, cfg.RabbitMQ.VHost); err != nil {
 		return err
@@ -85,9 +88,8 @@ func rabbitServer(cfg *config.Config) plain.Server {
 	return plain.Server{URL: cfg.RabbitMQ.URL.Reveal(), VHost: cfg.RabbitMQ.VHost}
 }
 
-// rabbitOutputs empties the queue that nobody consumes. It comes last, and removes the
-// virtual host.
-func rabbitOutputs(ctx context.Context, cfg *config.Config) ([]fault.Effect, error) {
+// rabbitOutputs empties the queue that nobody consumes.
+func rabbitOutputs(_ context.Context, cfg *config.Config) ([]fault.Effect, error) {
 	copies, err := rabbitServer(cfg).Empty(rabbitAudit)
 	if err != nil {
 		return nil, fmt.Errorf("read copies of topic %s: %w", topicShipping, err)
@@ -102,7 +104,7 @@ func rabbitOutputs(ctx context.Context, cfg *config.Config) ([]fault.Effect, err
 		found[i].Identity = copied.Metadata.Get(dedup.MetaEventID)
 		found[i].Position = int64(i)
 	}
-	return found, rabbitManagement().Delete(ctx, cfg.RabbitMQ.VHost)
+	return found, nil
 }
 
 // rabbitLeft believes in a count of zero once it has outlasted the server's own

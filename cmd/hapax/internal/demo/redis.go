@@ -44,9 +44,8 @@ var redisBroker = broker{
 		cfg.Handlers = map[string]config.Handler{topicOrders: fulfilment}
 		return cfg
 	},
-	prepare: func(ctx context.Context, cfg *config.Config) error {
-		return plain.Server{Address: cfg.Redis.Addresses[0], DB: cfg.Redis.DB}.Take(ctx)
-	},
+	prepare: takeRedis,
+	clear:   takeRedis, // empty, but for the note that it is the demo's
 	plain: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (*plainEnds, error) {
 		server := plain.Server{Address: cfg.Redis.Addresses[0], DB: cfg.Redis.DB}
 		publisher, err := server.Publisher()
@@ -62,6 +61,10 @@ var redisBroker = broker{
 	shop:    shopFile,
 	outputs: redisOutputs,
 	left:    redisLeft,
+}
+
+func takeRedis(ctx context.Context, cfg *config.Config) error {
+	return plain.Server{Address: cfg.Redis.Addresses[0], DB: cfg.Redis.DB}.Take(ctx)
 }
 
 func redisOutputs(ctx context.Context, cfg *config.Config) ([]fault.Effect, error) {

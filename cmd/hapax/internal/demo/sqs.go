@@ -65,11 +65,15 @@ func sqsKind(name, strategy string) broker {
 			cfg.Handlers = map[string]config.Handler{topicOrders: fulfilment}
 			return cfg
 		},
+		clear: func(ctx context.Context, cfg *config.Config) error {
+			ends, err := sqsEnds(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			return ends.Delete(ctx, topicOrders, topicShipping)
+		},
 		plain: func(ctx context.Context, cfg *config.Config, _ *slog.Logger) (*plainEnds, error) {
-			ends, err := plain.Open(ctx, sqs.Config{
-				Endpoint: cfg.SQS.Endpoint, QueuePrefix: cfg.SQS.QueuePrefix, FIFO: name == "sqs-fifo",
-				Create: true, VisibilityTimeout: time.Duration(cfg.SQS.VisibilityTimeout),
-			})
+			ends, err := sqsEnds(ctx, cfg)
 			if err != nil {
 				return nil, err
 			}
@@ -87,6 +91,13 @@ func sqsKind(name, strategy string) broker {
 		outputs: sqsOutputs,
 		left:    sqsLeft,
 	}
+}
+
+func sqsEnds(ctx context.Context, cfg *config.Config) (*plain.Ends, error) {
+	return plain.Open(ctx, sqs.Config{
+		Endpoint: cfg.SQS.Endpoint, QueuePrefix: cfg.SQS.QueuePrefix, FIFO: cfg.Broker == "sqs-fifo",
+		Create: true, VisibilityTimeout: time.Duration(cfg.SQS.VisibilityTimeout),
+	})
 }
 
 func shopFile(folder, lane string) string { return filepath.Join(folder, lane+"-shop.db") }

@@ -26,6 +26,10 @@ var (
 	sqsCluster     = "sqs:\n  region: eu-west-1\n"
 )
 
+// reader is who is to read what the service publishes. Nobody does in a new project;
+// RabbitMQ would have no queue to keep it in.
+const reader = "shipments=dispatch.shipments"
+
 var brokers = map[string]broker{
 	"sqlite": {
 		cluster: "sqlite:\n  path: /data/hapax.db\n",
@@ -38,7 +42,7 @@ var brokers = map[string]broker{
 	"rabbitmq": {
 		profile:      "rabbitmq",
 		local:        []setting{{"rabbitmq.url", `"amqp://guest:guest@127.0.0.1:5672/"`}},
-		cluster:      "rabbitmq:\n  url: \"${RABBITMQ_URL}\" # from the Secret\n",
+		cluster:      "rabbitmq:\n  url: \"${RABBITMQ_URL}\" # from the Secret\n  readers: [\"" + reader + "\"] # keeps shipments until service dispatch first starts\n",
 		sharesLedger: true,
 	},
 	"redis": {

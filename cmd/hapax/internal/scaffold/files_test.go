@@ -67,6 +67,7 @@ func TestTheSettings(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, o.Name, cfg.Service)
 		require.Equal(t, o.Broker, cfg.Broker)
+		require.Equal(t, []string{reader}, cfg.RabbitMQ.Readers)
 		require.Equal(t, o.SQL != "none", cfg.SQL.Enabled())
 		if o.SQL != "none" {
 			require.Equal(t, o.SQL, cfg.SQL.DSN.Driver())
@@ -74,7 +75,8 @@ func TestTheSettings(t *testing.T) {
 		active, _, _ := strings.Cut(o.Broker, "-")
 		for _, block := range []string{"sqlite", "kafka", "rabbitmq", "redis", "sqs"} {
 			mark := "#"
-			if block == active && len(brokers[o.Broker].local) > 0 {
+			// That of RabbitMQ names who reads the outputs, for when the broker is changed.
+			if block == active && len(brokers[o.Broker].local) > 0 || block == "rabbitmq" {
 				mark = ""
 			}
 			require.Contains(t, text, "\n"+mark+block+":\n")

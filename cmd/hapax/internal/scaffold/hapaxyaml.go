@@ -30,6 +30,8 @@ var keyLine = regexp.MustCompile(`^( *)(#?)([a-z_]+):( .*)?$`)
 // settingsFile is hapax.yaml: the example's blocks, with some settings in force.
 func settingsFile(o Options) (File, error) {
 	wanted := append([]setting{{"service", o.Name}, {"broker", o.Broker}}, brokers[o.Broker].local...)
+	// In force whatever the broker is: the service is to run when that is changed.
+	wanted = append(wanted, setting{"rabbitmq.readers", `["` + reader + `"]`})
 	if o.SQL != "none" {
 		wanted = append(wanted, setting{"sql.dsn", `"` + databases[o.SQL].local + `"`})
 	}

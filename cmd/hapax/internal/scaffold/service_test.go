@@ -38,6 +38,7 @@ func TestANewServiceRunsAtOnce(t *testing.T) {
 		o = o.WithDefaults()
 		t.Run(o.Broker+" "+o.SQL, func(t *testing.T) {
 			place := live.New(t, o.Broker, "orders", "shipments")
+			place.ReadAs("shipments", "dispatch.shipments") // the reader that hapax.yaml names
 			empty(t, folder)
 			o.Name, o.Module, o.Framework = "shop", "example.com/team/shop", here(t)
 			files, err := Files(o)
