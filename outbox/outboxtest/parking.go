@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
@@ -58,7 +59,7 @@ var parking = []check{
 	// More bad rows than a worker holds keys: those that are held must be counted and
 	// parked, or there is no room for the others, ever.
 	{"MoreBadRowsThanAreHeldAtOnce", func(b *bench) {
-		const n = 200
+		const n = 140
 		var ids []string
 		var messages []*message.Message
 		for i := range n {
@@ -71,10 +72,10 @@ var parking = []check{
 		// In one shard they stand as they were written: the good ones in between keep
 		// a round going until no more keys can be held.
 		b.change("shard = 0")
-		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts = 3 })
+		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts = 2 })
 		b.until("all bad ones are parked", func() bool { return r.Stats().Parked == n })
 		b.expect(ids...)
-		require.Equal(b, n, b.count("state = 2 AND attempts = 3"))
+		require.Equal(b, n, b.count("state = 2 AND attempts = 2"))
 	}},
 
 	// The broker lives and takes nothing of one topic, of which more rows wait than a
@@ -88,20 +89,20 @@ var parking = []check{
 		})
 		var refused, taken []*message.Message
 		var ids []string
-		for i := range 1500 {
+		for i := range 800 {
 			refused = append(refused, event(fmt.Sprintf("refused-%04d", i), fmt.Sprint(i)))
 		}
-		for i := range 300 {
+		for i := range 220 {
 			ids = append(ids, fmt.Sprintf("taken-%03d", i))
 			taken = append(taken, event(ids[i], fmt.Sprintf("taken-%d", i%50)))
 		}
 		b.write(true, "orders", taken[:100]...)
 		b.write(true, "refused", refused...)
 		b.write(true, "orders", taken[100:200]...)
-		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts = 1 << 30 })
+		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts, c.MaxRetryDelay = 1<<30, time.Second })
 		published := func(n int) func() bool { return func() bool { return len(b.Broker.IDs()) == n } }
 		b.until("the other topic goes on", published(200))
-		for i := 200; i < 300; i++ {
+		for i := 200; i < 220; i++ {
 			b.write(true, "orders", taken[i])
 			b.until("the other topic goes on, again and again", published(i+1))
 		}
@@ -110,7 +111,7 @@ var parking = []check{
 		require.NoError(b, r.Healthy())
 		b.Broker.Refuse(nil)
 		b.settled()
-		require.Len(b, b.Broker.IDs(), 1800)
+		require.Len(b, b.Broker.IDs(), 1020)
 	}},
 
 	// Until it is parked, later rows of its key wait; those of others do not.
