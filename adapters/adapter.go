@@ -55,6 +55,10 @@ type Subscription struct {
 	// Where the message was not to blame, Delivery.Excuse keeps it from counting.
 	// Default 20; negative: no limit.
 	MaxDeliveries int
+	// DeadLetter is the topic of the letters, as Publisher's Publish takes it: where
+	// a config has another name for it, the name at the broker.
+	// Default: dedup.DeadLetterTopic of the topic that is subscribed to.
+	DeadLetter string
 	// RedeliveryDelay is the pause before a nacked message is handed out again
 	// when the handler did not ask for another. Default 100ms; negative: none.
 	RedeliveryDelay time.Duration
@@ -81,6 +85,14 @@ func (s Subscription) WithDefaults() Subscription {
 		s.DrainTimeout = 30 * time.Second
 	}
 	return s
+}
+
+// LetterTopic is where what the subscription gives up of a topic goes.
+func (s Subscription) LetterTopic(topic string) string {
+	if s.DeadLetter != "" {
+		return s.DeadLetter
+	}
+	return dedup.DeadLetterTopic(topic)
 }
 
 // Ordering says which deliveries of a subscription wait for each other.

@@ -55,7 +55,7 @@ func uses(cfg *config.Config, handlers map[string]string) (list []adapters.Use) 
 			continue // checkConfig says so
 		}
 		list = append(list, adapters.Use{
-			Topic: names.of(topic), Group: cfg.Service + "." + handler, DeadLetter: names.of(deadLetterOf(cfg, topic)),
+			Topic: names.of(topic), Group: cfg.Service + "." + handler, DeadLetter: names.of(letterTopic(cfg, topic)),
 			Strategy: rule.Strategy, Window: time.Duration(settings.Window),
 			MaxDeliveries: settings.Consumer.MaxDeliveries, HandlerTimeout: time.Duration(settings.Consumer.HandlerTimeout),
 		})

@@ -79,7 +79,8 @@ func Timeout(timeout time.Duration) HandleOption {
 }
 
 // Identity says where this handler's events have their ID, instead of the
-// config's dedup.id.
+// config's dedup.id. The hapax command knows the config only: where it names an event
+// that the broker gave up, and looks for its mark, it goes by that.
 func Identity(identity dedup.Identity) HandleOption {
 	return func(r *registration) { r.ident = &identity }
 }

@@ -2,7 +2,6 @@ package framework
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -49,25 +48,11 @@ func maintenanceInterval(window time.Duration) time.Duration {
 	return min(max(window/64, time.Second), time.Minute)
 }
 
-// outboxPort is package outbox as the inbox uses it.
+// outboxPort is package outbox as the inbox uses it. Its Check is the outbox's own: an
+// output that is refused only when it is stored undoes all that share its transaction.
 type outboxPort struct {
 	outbox.Config
 	wake func()
-}
-
-// Check implements inbox.Outbox.
-func (p outboxPort) Check(outputs []dedup.Output) error {
-	for _, output := range outputs {
-		if output.Topic == "" {
-			return fmt.Errorf("%w: output %s has no topic: return it to one with framework.To, or emit it to one", dedup.ErrBadOutput, output.Message.UUID)
-		}
-	}
-	return nil
-}
-
-// Store implements inbox.Outbox.
-func (p outboxPort) Store(ctx context.Context, tx *sql.Tx, outputs []dedup.Output) error {
-	return p.Config.Store(ctx, tx, outputs)
 }
 
 // Stored implements inbox.Outbox.

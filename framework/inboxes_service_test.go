@@ -2,11 +2,15 @@ package framework_test
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/handlers"
 	"github.com/hapax-go/hapax/outbox/inbox"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
@@ -37,6 +41,46 @@ func TestAServiceWithSQL(t *testing.T) {
 			var charges, marks int
 			require.NoError(t, db.QueryRow(`SELECT (SELECT count(*) FROM charges), (SELECT count(*) FROM seen)`).Scan(&charges, &marks))
 			return charges == 2 && marks == 2
+		}, patience, patience/1000)
+		require.NoError(t, stop())
+	})
+}
+
+// An output to a topic that no outbox takes is its own event's fault: it alone goes to
+// the dead letters, and what shares its transaction takes effect.
+func TestABadTopicIsNobodyElsesFault(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		const events = 60
+		db := sqldbtest.Open(t, dsn, sqldb.Options{})
+		_, err := db.Exec(`CREATE TABLE charges (order_id varchar(50) NOT NULL)`)
+		require.NoError(t, err)
+		service := newService(t, parse(t, "sql: {dsn: \""+dsn+"\"}\n"))
+		framework.Handle(service, "orders", func(ctx context.Context, order Order) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, dialect.Rebind(`INSERT INTO charges VALUES (?)`), order.ID); err != nil {
+				return err
+			}
+			topic := "tenant.a"
+			if order.ID == "30" {
+				topic = "tenant." + strings.Repeat("x", 300)
+			}
+			return handlers.Emit(ctx, topic, Shipment{OrderID: order.ID})
+		})
+		for i := range events {
+			publish(t, service, "orders", strconv.Itoa(i), Order{ID: strconv.Itoa(i)})
+		}
+		stop := start(t, service)
+		letter := read(t, service, "orders.dead", 1)[0]
+		require.Equal(t, "30", letter.Metadata.Get(dedup.MetaEventID))
+		require.Equal(t, handlers.ReasonBadOutput, letter.Metadata.Get(dedup.MetaDeadReason))
+		require.Contains(t, letter.Metadata.Get(dedup.MetaDeadError), "expected at most 255 bytes of UTF-8 without NUL")
+		require.Eventually(t, func() bool {
+			var charges, all int
+			require.NoError(t, db.QueryRow(`SELECT count(DISTINCT order_id), count(*) FROM charges`).Scan(&charges, &all))
+			return charges == events-1 && all == charges
 		}, patience, patience/1000)
 		require.NoError(t, stop())
 	})

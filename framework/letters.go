@@ -35,12 +35,15 @@ type Letter struct {
 	At string `json:"at,omitempty"`
 
 	message *message.Message
+	source  dedup.Source // of EventID
 }
 
 // Message is the letter as it is on its topic.
 func (l *Letter) Message() *message.Message { return l.message }
 
-func readLetter(msg *message.Message, origin string) *Letter {
+// readLetter finds the event ID as handlers do. One that a handler buried has it in the
+// metadata; a letter of an adapter, which knows of no identity, has what the event had.
+func readLetter(msg *message.Message, origin string, identity dedup.Identity) *Letter {
 	meta := msg.Metadata.Get
 	l := &Letter{
 		Topic: meta(dedup.MetaDeadTopic), Position: meta(dedup.MetaDeadPosition),
@@ -48,14 +51,17 @@ func readLetter(msg *message.Message, origin string) *Letter {
 		Reason: meta(dedup.MetaDeadReason), Error: meta(dedup.MetaDeadError), Stack: meta(dedup.MetaDeadStack),
 		Attempts: meta(dedup.MetaDeadAttempts), At: meta(dedup.MetaDeadAt), message: msg,
 	}
-	l.EventID, _, _ = dedup.Identity{}.Find(msg)
+	l.EventID, l.source, _ = identity.Find(msg)
 	if l.Topic == "" {
 		l.Topic = origin
 	}
 	return l
 }
 
-// event is the event as it was before it died, marked as an operator's replay.
+// event is the event as it was before it died, marked as an operator's replay. Handlers
+// find its ID where they did before, each by its own rule. Only the broker's field does
+// not travel, so its ID goes into the metadata. Another one there, such as the UUID,
+// would outrank what a handler goes by: the event would be a new one to it.
 func (l *Letter) event(now time.Time) *message.Message {
 	msg := l.message.Copy()
 	for name := range msg.Metadata {
@@ -63,7 +69,7 @@ func (l *Letter) event(now time.Time) *message.Message {
 			delete(msg.Metadata, name)
 		}
 	}
-	if l.EventID != "" {
+	if l.source == dedup.SourceBroker {
 		msg.Metadata.Set(dedup.MetaEventID, l.EventID)
 	}
 	delete(msg.Metadata, dedup.MetaBrokerID)
@@ -118,10 +124,7 @@ func (o *Operator) LetterTopic(topic string) (letters, origin string) {
 	if origin, is := strings.CutSuffix(topic, dedup.DeadLetterTopic("")); is {
 		return topic, origin
 	}
-	if own := o.config.Topics[topic].DeadLetter; own != "" {
-		return own, topic
-	}
-	return dedup.DeadLetterTopic(topic), topic
+	return letterTopic(o.config, topic), topic
 }
 
 // Letters hands the dead letters of a topic to visit, oldest first, and removes
@@ -132,7 +135,8 @@ func (o *Operator) Letters(ctx context.Context, topic string, visit func(*Letter
 		return fmt.Errorf("read dead letters of %q: the adapter of broker %s does not offer it", topic, o.config.Broker)
 	}
 	letters, origin := o.LetterTopic(topic)
-	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) { return visit(readLetter(msg, origin)) })
+	identity := identityOf(o.config)
+	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) { return visit(readLetter(msg, origin, identity)) })
 }
 
 // Requeue puts a letter's event back on the topic it came from, under its identity,

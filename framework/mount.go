@@ -52,11 +52,13 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	if err != nil {
 		return err
 	}
+	letters := letterTopic(s.config, r.topic)
 	subscriber, err := s.broker.Subscriber(adapters.Subscription{
 		Group:           group,
 		Window:          settings.Consumer.Window,
 		Ordering:        adapters.Ordering(settings.Consumer.Ordering),
 		MaxDeliveries:   settings.Consumer.MaxDeliveries,
+		DeadLetter:      names.of(letters),
 		RedeliveryDelay: orNever(settings.Consumer.RedeliveryDelay),
 		DrainTimeout:    orNever(s.config.Shutdown.DrainTimeout),
 	})
@@ -65,7 +67,7 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	}
 	deadLetter := handlers.DeadLetter{
 		Service: scope.Service, Handler: scope.Handler, Topic: r.topic,
-		To:       s.config.Topics[r.topic].DeadLetter,
+		To:       letters,
 		Identity: identity, Bury: telemetry.bury(once.DeadLetter), Logger: s.logger,
 	}
 	retry := handlers.Retry{
@@ -114,7 +116,12 @@ func (s *Service) identity(r *registration) dedup.Identity {
 	if r.ident != nil {
 		return *r.ident
 	}
-	id := s.config.Dedup.ID
+	return identityOf(s.config)
+}
+
+// identityOf is the config's dedup.id.
+func identityOf(cfg *config.Config) dedup.Identity {
+	id := cfg.Dedup.ID
 	return dedup.Identity{Pointer: id.Pointer, IgnoreUUID: id.IgnoreUUID, ContentHash: id.ContentHash}
 }
 

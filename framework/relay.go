@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -51,7 +52,7 @@ func (s *Service) embedRelay(ctx context.Context) error {
 	return s.startRelay(ctx)
 }
 
-// startRelay starts a relay that ends when the service closes, which is after the
+// startRelay starts a relay that is ended when the service closes, which is after the
 // last handler has returned.
 func (s *Service) startRelay(ctx context.Context) error {
 	names := s.topicNames()
@@ -81,8 +82,25 @@ func (s *Service) startRelay(ctx context.Context) error {
 			s.logger.Error("the outbox's relay ended", "error", err)
 		}
 	}()
-	s.closers = append(s.closers, func() error { cancel(); <-ended; return nil })
+	s.closers = append(s.closers, func() error { cancel(); s.awaitRelay(ended); return nil })
 	return nil
+}
+
+// awaitRelay waits for a relay that was told to stop, as long as the Router is waited
+// for. It may be stuck in a publish to a broker that is away, and what is closed after
+// it must have its turn: the broker last, which ends that publish. A relay that is left
+// behind does no harm. Its leases run out by themselves, and rows whose publishing it
+// could not write down any more are published again, under the same event IDs.
+func (s *Service) awaitRelay(ended <-chan struct{}) {
+	patience := s.config.Shutdown.DrainTimeout.Std() + closeGrace
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		s.logger.Warn("the outbox's relay is left behind in the middle of publishing: its shards wait for their leases to run out, and rows that the broker did not confirm are published again",
+			"waited", patience.String())
+	}
 }
 
 // wakeEmbedded tells the relay, if it is here, that rows were committed.

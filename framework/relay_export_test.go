@@ -1,6 +1,13 @@
 package framework
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/hapax-go/hapax/adapters"
+)
 
 // AdminHandler is what a service's admin server serves.
 func AdminHandler(s *Service) http.Handler { return s.adminHandler() }
+
+// SetBroker puts another broker in a service's place.
+func SetBroker(s *Service, broker adapters.Broker) { s.broker = broker }

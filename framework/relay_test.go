@@ -14,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/outbox"
@@ -117,6 +118,55 @@ func TestRunRelay(t *testing.T) {
 		require.Equal(t, 2, count(t, db, "hapax_outbox WHERE state = 1"), "kept for sql.outbox.retention")
 		require.NoError(t, stop())
 	})
+}
+
+// stuck is a broker that is away for its publishers: they wait until it is back.
+type stuck struct {
+	adapters.Broker
+	reached chan struct{}
+	back    chan struct{}
+}
+
+func (b stuck) Publisher() message.Publisher { return stuckPublisher{b.Broker.Publisher(), b} }
+
+type stuckPublisher struct {
+	message.Publisher
+	broker stuck
+}
+
+func (p stuckPublisher) Publish(topic string, messages ...*message.Message) error {
+	select {
+	case p.broker.reached <- struct{}{}:
+	default:
+	}
+	<-p.broker.back
+	return p.Publisher.Publish(topic, messages...)
+}
+
+// A service ends though its relay does not, and closes everything else.
+func TestStoppingDoesNotWaitForARelayForEver(t *testing.T) {
+	dsn := sqldbtest.New(t, sqldb.SQLite)
+	service := newService(t, parse(t, fmt.Sprintf("sql: {dsn: %q}\nshutdown: {drain_timeout: 0s}\n", dsn)))
+	away := stuck{service.Broker(), make(chan struct{}, 1), make(chan struct{})}
+	defer close(away.back)
+	framework.SetBroker(service, away)
+	framework.Handle(service, "orders", func(_ context.Context, order Order) (Shipment, error) {
+		return Shipment{OrderID: order.ID}, nil
+	}, framework.To("shipments"))
+	stop := start(t, service)
+	payload := message.NewMessage("1", []byte(`{"id":"1"}`))
+	require.NoError(t, away.Broker.Publisher().Publish("orders", payload))
+	<-away.reached
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	select {
+	case err := <-stopped:
+		require.NoError(t, err)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the service waits for its relay, which waits for the broker")
+	}
+	db := sqldbtest.Open(t, dsn, sqldb.Options{})
+	require.Equal(t, 1, count(t, db, "hapax_outbox WHERE state = 0"), "to be published by another relay")
 }
 
 // A relay that is told to stop while it starts has done as it was told.

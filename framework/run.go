@@ -107,7 +107,7 @@ func (s *Service) check(ctx context.Context) error {
 // of their dead letters.
 func (s *Service) topicsInUse() (topics []string) {
 	for _, r := range s.registrations {
-		topics = append(topics, r.topic, deadLetterOf(s.config, r.topic))
+		topics = append(topics, r.topic, letterTopic(s.config, r.topic))
 		if r.to != "" {
 			topics = append(topics, r.to)
 		}

@@ -233,6 +233,45 @@ func TestTopicsCanHaveOtherNamesAtTheBroker(t *testing.T) {
 	require.NoError(t, stop())
 }
 
+// What the broker gives up is where an operator looks for it, whatever the topics are
+// called.
+func TestWhatTheBrokerGivesUpIsWhereTheConfigSays(t *testing.T) {
+	for name, topics := range map[string]string{
+		"default":                 "{}",
+		"other topic":             "{orders: {dead_letter: graveyard}}",
+		"renamed":                 "{orders: {name: prod-orders}}",
+		"renamed, to other topic": "{orders: {name: prod-orders, dead_letter: graveyard}, graveyard: {name: prod-graveyard}}",
+		"renamed letters":         "{orders.dead: {name: prod-graveyard}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := parse(t, "consumer: {max_deliveries: 2}\ntopics: "+topics+"\n")
+			service := newService(t, cfg)
+			framework.Handle(service, "orders", func(context.Context, Order) error {
+				return handlers.RetryAfter(time.Millisecond, errors.New("not yet"))
+			})
+			publish(t, service, "orders", "1", Order{ID: "1"})
+			stop := start(t, service)
+			operator, err := framework.NewOperator(t.Context(), cfg, slog.New(slog.DiscardHandler))
+			require.NoError(t, err)
+			defer operator.Close()
+			read := func() (letters []*framework.Letter, err error) {
+				err = operator.Letters(t.Context(), "orders", func(letter *framework.Letter) (bool, error) {
+					letters = append(letters, letter)
+					return false, nil
+				})
+				return letters, err
+			}
+			require.Eventually(t, func() bool { letters, err := read(); return err == nil && len(letters) > 0 }, patience, 10*time.Millisecond)
+			require.NoError(t, stop())
+			letters, err := read()
+			require.NoError(t, err)
+			require.Len(t, letters, 1)
+			require.Equal(t, "1", letters[0].EventID)
+			require.Contains(t, letters[0].Reason, "handed out 2 times")
+		})
+	}
+}
+
 // A service that is told to stop while it starts has nothing to complain about.
 func TestAStopWhileStartingIsClean(t *testing.T) {
 	service := newService(t, parse(t, ""))

@@ -31,18 +31,19 @@ func (n topicNames) of(topic string) string {
 	if name, renamed := n[topic]; renamed {
 		return name
 	}
-	// Dead letters follow their topic: an adapter that gives a message up knows the
-	// name at the broker only, and sends it there.
+	// Dead letters follow their topic, so that who looks at the broker finds them
+	// beside it.
 	if buried, dead := strings.CutSuffix(topic, dedup.DeadLetterTopic("")); dead && n[buried] != "" {
 		return dedup.DeadLetterTopic(n[buried])
 	}
 	return topic
 }
 
-// deadLetterOf is the logical name of a topic's dead letters.
-func deadLetterOf(cfg *config.Config, topic string) string {
-	if letters := cfg.Topics[topic].DeadLetter; letters != "" {
-		return letters
+// letterTopic is the logical name of the topic of a topic's dead letters. Handlers,
+// adapters, checks and operators all have it from here.
+func letterTopic(cfg *config.Config, topic string) string {
+	if own := cfg.Topics[topic].DeadLetter; own != "" {
+		return own
 	}
 	return dedup.DeadLetterTopic(topic)
 }

@@ -164,14 +164,15 @@ func TestLetterIsBounded(t *testing.T) {
 
 func TestGoesBackToTheBroker(t *testing.T) {
 	for name, test := range map[string]struct {
-		err   error
-		delay time.Duration
+		err     error
+		delay   time.Duration
+		counted int // against the limit of deliveries
 	}{
-		"in flight":   {dedup.ErrInFlight, 0},
-		"lease lost":  {dedup.ErrLeaseLost, 0},
-		"plain":       {errBoom, 0}, // without Retry in the chain
-		"retry after": {fmt.Errorf("wrapped: %w", handlers.RetryAfter(time.Hour, errBoom)), time.Hour},
-		"store away":  {&dedup.StepError{Step: "claim", Err: errBoom}, time.Second},
+		"in flight":   {dedup.ErrInFlight, 0, 0},
+		"lease lost":  {dedup.ErrLeaseLost, 0, 1},
+		"plain":       {errBoom, 0, 1}, // without Retry in the chain
+		"retry after": {fmt.Errorf("wrapped: %w", handlers.RetryAfter(time.Hour, errBoom)), time.Hour, 1},
+		"store away":  {&dedup.StepError{Step: "claim", Err: errBoom}, time.Second, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c cemetery
@@ -179,7 +180,9 @@ func TestGoesBackToTheBroker(t *testing.T) {
 			_, err := c.deadLetter().Middleware(failing(new(int), test.err))(msg)
 			require.Equal(t, test.err, err, "as it is")
 			require.Empty(t, c.letters)
-			require.Equal(t, test.delay, adapters.DeliveryFrom(msg.Context()).Requested())
+			delivery := adapters.DeliveryFrom(msg.Context())
+			require.Equal(t, test.delay, delivery.Requested())
+			require.Equal(t, test.counted, delivery.Counted(1))
 		})
 	}
 }

@@ -43,6 +43,26 @@ func (s *suite) deadLetter(t *testing.T) {
 	letters.receiveNothing(t, "one message died, once")
 }
 
+// deadLetterElsewhere: letters go to the topic that the subscription names, and
+// nowhere else.
+func (s *suite) deadLetterElsewhere(t *testing.T) {
+	broker, topic, graveyard := s.open(t), s.Topic(t), s.Topic(t)
+	letters := s.join(t, broker, graveyard, adapters.Subscription{Group: "undertaker"})
+	others := s.join(t, broker, dedup.DeadLetterTopic(topic), adapters.Subscription{Group: "undertaker"})
+	m := s.join(t, broker, topic, adapters.Subscription{MaxDeliveries: 2, DeadLetter: graveyard})
+	poison := newMessage("poison", "kills", dedup.MetaKey, "key", "name", "value")
+	s.publish(t, broker, topic, poison)
+	for range 2 {
+		m.receive(t).Nack()
+	}
+	letter := letters.receive(t)
+	require.Equal(t, topic, letter.Metadata.Get(dedup.MetaDeadTopic))
+	requireSame(t, poison, letter)
+	letter.Ack()
+	letters.receiveNothing(t, "one message died, once")
+	others.receiveNothing(t, "the subscription names another dead-letter topic")
+}
+
 // excused: what is not to blame for its nacks is handed out as often as it takes,
 // with attempts that are counted on.
 func (s *suite) excused(t *testing.T) {

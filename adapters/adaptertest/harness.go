@@ -50,6 +50,7 @@ func Run(t *testing.T, harness Harness) {
 		{"concurrency", s.concurrency},
 		{"retry", s.retry},
 		{"dead letter", s.deadLetter},
+		{"dead letter elsewhere", s.deadLetterElsewhere},
 		{"excused", s.excused},
 		{"close", s.close},
 		{"takeover", s.takeover},

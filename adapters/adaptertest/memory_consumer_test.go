@@ -212,9 +212,14 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 		if d.settle(d.item) && !s.has("drops dead letters") {
 			letter := d.item.msg.Copy()
 			if !s.has("gives no reason") {
-				letter.Metadata.Set("hapax_dead_reason", "handed out too often")
+				letter.Metadata.Set(dedup.MetaDeadReason, "handed out too often")
+				letter.Metadata.Set(dedup.MetaDeadTopic, d.topic)
 			}
-			s.append(dedup.DeadLetterTopic(d.topic), letter)
+			to := d.subscription.LetterTopic(d.topic)
+			if s.has("knows one dead-letter topic") {
+				to = dedup.DeadLetterTopic(d.topic)
+			}
+			s.append(to, letter)
 		}
 		return 0, false
 	}

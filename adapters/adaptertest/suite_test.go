@@ -61,6 +61,7 @@ var defects = map[string]string{
 	"acks nothing":                 "close/waits_for_handlers",
 	"drops dead letters":           "dead_letter",
 	"gives no reason":              "dead_letter",
+	"knows one dead-letter topic":  "dead_letter_elsewhere",
 	"counts the excused":           "excused",
 	"does not drain":               "close/waits_for_handlers",
 	"keeps contexts alive":         "close/cuts_off_at_the_deadline",

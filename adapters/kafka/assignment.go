@@ -70,14 +70,14 @@ func (c *consumer) revoked(_ context.Context, _ *kgo.Client, removed map[string]
 	c.logger.Debug("partitions revoked", "partitions", removed[c.name])
 }
 
-// lost is called when the group gave partitions away without asking, because this
-// member was silent for too long.
+// lost is called when this member's session in the group ended without its asking: it
+// was silent for too long, no broker can be reached, or the group refuses it.
 func (c *consumer) lost(_ context.Context, _ *kgo.Client, removed map[string][]int32) {
 	partitions := c.remove(removed[c.name], func(p *partition) { p.lose(errRevoked) })
 	c.forget(partitions)
 	if len(partitions) > 0 {
 		c.broker.counters.lost.Add(int64(len(partitions)))
-		c.logger.Warn("the group gave this member's partitions away: it was silent for longer than the session timeout", "partitions", removed[c.name])
+		c.logger.Warn("the session in the group has ended: its partitions may go to other members, and are given up here", "partitions", removed[c.name])
 	}
 }
 
@@ -132,35 +132,54 @@ func (c *consumer) keepCommitting() {
 		ctx, cancel := context.WithTimeout(c.polling, c.broker.config.SessionTimeout)
 		if err := c.commitLocked(ctx, c.owned()); err != nil && c.polling.Err() == nil {
 			c.offsets.Store(true)
-			c.logger.Warn("commit offsets: trying again", "error", err)
+			if !rebalancing(err) {
+				c.logger.Warn("commit offsets: trying again", "error", err)
+			}
 		}
 		cancel()
 		c.committing.Unlock()
 	}
 }
 
-// commitOffsets commits what is settled. It waits for an open transaction, but not
-// longer than ctx.
+// commitOffsets commits what is settled. It waits for an open transaction and for a
+// rebalance, but not longer than ctx.
 func (c *consumer) commitOffsets(ctx context.Context, partitions []*partition) error {
-	for !c.committing.TryLock() {
+	for {
+		var err error
+		if c.committing.TryLock() {
+			err = c.commitLocked(ctx, partitions)
+			c.committing.Unlock()
+			if !rebalancing(err) {
+				return err
+			}
+		}
 		select {
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), err)
 		}
 	}
-	defer c.committing.Unlock()
-	return c.commitLocked(ctx, partitions)
 }
 
+// rebalancing reports that the group takes no offsets in a member's generation at
+// present: a rebalance is being completed, and the member will soon know the next one.
+func rebalancing(err error) bool {
+	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.StaleMemberEpoch) || errors.Is(err, kerr.RebalanceInProgress)
+}
+
+// commitLocked commits in the name of the member and generation of now, and does not
+// wait for the end of a rebalance. franz-go's own commit does, which takes as long as
+// the slowest member hands over, and no transaction could begin meanwhile.
 func (c *consumer) commitLocked(ctx context.Context, partitions []*partition) error {
-	offsets := map[int32]kgo.EpochOffset{}
+	// Read before looking at the partitions: one that is lost after the look is lost in
+	// a later generation, and the group refuses a commit in this one.
+	client := c.client.Load()
+	member, generation := client.GroupMetadata()
+	offsets := map[int32]int64{}
 	news := map[int32]*partition{}
-	member, _ := c.client.Load().GroupMetadata()
 	for _, p := range partitions {
 		if next, ok := p.progress.low(false); ok && !p.isGone() && p.member == member {
-			offsets[p.number] = kgo.EpochOffset{Epoch: -1, Offset: next}
-			news[p.number] = p
+			offsets[p.number], news[p.number] = next, p
 		}
 	}
 	if len(offsets) == 0 {
@@ -169,24 +188,36 @@ func (c *consumer) commitLocked(ctx context.Context, partitions []*partition) er
 	if err := failpoint.Hit(failpoint.BeforeAck); err != nil {
 		return err
 	}
-	var failure error
-	c.client.Load().CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{c.name: offsets}, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, answer *kmsg.OffsetCommitResponse, err error) {
-		if err != nil {
-			failure = err
-			return
-		}
-		for _, topic := range answer.Topics {
-			for _, answered := range topic.Partitions {
-				if err := kerr.ErrorForCode(answered.ErrorCode); err != nil {
-					failure = errors.Join(failure, fmt.Errorf("partition %d: %w", answered.Partition, err))
-				} else if p := news[answered.Partition]; p != nil {
-					p.progress.done(offsets[answered.Partition].Offset)
-				}
+	request := kmsg.NewPtrOffsetCommitRequest()
+	request.Group, request.MemberID, request.Generation = c.subscription.Group, member, generation
+	request.Topics = c.offsetTopics(offsets)
+	answer, err := request.RequestWith(ctx, client.Client)
+	if err != nil {
+		return err
+	}
+	for _, topic := range answer.Topics {
+		for _, answered := range topic.Partitions {
+			if refusal := kerr.ErrorForCode(answered.ErrorCode); refusal != nil {
+				err = errors.Join(err, fmt.Errorf("partition %d: %w", answered.Partition, refusal))
+			} else if p := news[answered.Partition]; p != nil {
+				p.progress.done(offsets[answered.Partition])
 			}
 		}
-	})
-	if failure != nil {
-		return failure
+	}
+	if err != nil {
+		return err
 	}
 	return failpoint.Hit(failpoint.AfterAck)
+}
+
+// offsetTopics is what a request to commit says of the consumer's topic.
+func (c *consumer) offsetTopics(offsets map[int32]int64) []kmsg.OffsetCommitRequestTopic {
+	topic := kmsg.NewOffsetCommitRequestTopic()
+	topic.Topic = c.name
+	for number, next := range offsets {
+		part := kmsg.NewOffsetCommitRequestTopicPartition()
+		part.Partition, part.Offset = number, next
+		topic.Partitions = append(topic.Partitions, part)
+	}
+	return []kmsg.OffsetCommitRequestTopic{topic}
 }

@@ -58,7 +58,9 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 	}
 	// No linger: while requests are on their way, what concurrent callers publish
 	// gathers by itself.
-	client, err := config.newClient(roleShared, append(config.producing(roleShared), kgo.ProducerLinger(0))...)
+	// What is published here may be given up while a request is on its way and nobody
+	// knows its outcome: the callers publish again, under the same event IDs.
+	client, err := config.newClient(roleShared, append(config.producing(roleShared), kgo.ProducerLinger(0), kgo.AllowIdempotentProduceCancellation())...)
 	if err != nil {
 		return nil, fmt.Errorf("open kafka client: %w", err)
 	}
@@ -127,7 +129,8 @@ func (b *Broker) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the subscribers, which drain, and then the connections.
+// Close closes the subscribers, which drain, and then the connections. What is being
+// published outside of transactions by then fails.
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	if b.closed {

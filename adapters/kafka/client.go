@@ -54,6 +54,7 @@ func (c *Config) newClient(r role, options ...kgo.Opt) (*kgo.Client, error) {
 	// commit to nothing when an ID is missing.
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(kmsg.TxnOffsetCommit.Int16(), 5)
+	versions.SetMaxKeyVersion(kmsg.OffsetCommit.Int16(), 9)
 	all := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(c.ClientID),

@@ -46,6 +46,13 @@ type Config struct {
 	// on. Default false: the classic protocol, cooperative-sticky.
 	ServerSideGroups bool
 
+	// DeliveryTimeout is when Publish gives up outside of transactions, and says that
+	// its messages may be published or not. A broker that is away would be waited for
+	// without end otherwise, by whoever is to stop, too. Default 20s: longer than a
+	// partition is without a leader when its broker dies, and shorter than
+	// shutdown.drain_timeout.
+	DeliveryTimeout time.Duration
+
 	// Topics gives single topics, by logical name, another name in Kafka than
 	// TopicName does.
 	Topics map[string]string
@@ -102,6 +109,7 @@ func (c *Config) complete() error {
 	or(&c.SessionTimeout, 45*time.Second)
 	or(&c.TransactionTimeout, min(40*time.Second, c.SessionTimeout*9/10))
 	or(&c.RebalanceTimeout, 60*time.Second)
+	or(&c.DeliveryTimeout, 20*time.Second)
 	or(&c.Partitions, -1)
 	or(&c.Replication, -1)
 	or(&c.MaxIDMemory, 1<<30)
@@ -113,9 +121,9 @@ func (c *Config) complete() error {
 	switch {
 	case len(c.Brokers) == 0:
 		return errors.New("configure kafka broker: there are no brokers, expected at least one address such as 127.0.0.1:9092")
-	case c.MaxRecords < 0 || c.MaxTime < 0 || c.SessionTimeout < 0 || c.TransactionTimeout < 0 || c.RebalanceTimeout < 0 || c.CommitInterval < 0 || c.MaxPayload < 0 || c.MaxIDMemory < 0:
-		return fmt.Errorf("configure kafka broker: a limit is negative: max records %d, max time %s, session timeout %s, transaction timeout %s, rebalance timeout %s, commit interval %s, max payload %d, max ID memory %d",
-			c.MaxRecords, c.MaxTime, c.SessionTimeout, c.TransactionTimeout, c.RebalanceTimeout, c.CommitInterval, c.MaxPayload, c.MaxIDMemory)
+	case c.MaxRecords < 0 || c.MaxTime < 0 || c.SessionTimeout < 0 || c.TransactionTimeout < 0 || c.RebalanceTimeout < 0 || c.DeliveryTimeout < 0 || c.CommitInterval < 0 || c.MaxPayload < 0 || c.MaxIDMemory < 0:
+		return fmt.Errorf("configure kafka broker: a limit is negative: max records %d, max time %s, session timeout %s, transaction timeout %s, rebalance timeout %s, delivery timeout %s, commit interval %s, max payload %d, max ID memory %d",
+			c.MaxRecords, c.MaxTime, c.SessionTimeout, c.TransactionTimeout, c.RebalanceTimeout, c.DeliveryTimeout, c.CommitInterval, c.MaxPayload, c.MaxIDMemory)
 	case c.TransactionTimeout >= c.SessionTimeout:
 		return fmt.Errorf("configure kafka broker: transaction timeout is %s, expected less than the session timeout of %s: whoever takes over would wait for the transaction of the lost consumer",
 			c.TransactionTimeout, c.SessionTimeout)

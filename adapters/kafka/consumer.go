@@ -26,7 +26,7 @@ type consumer struct {
 	topic, name  string // logical, and Kafka's
 	idLog        string
 	topicID      kadm.TopicID // as the client knows it; of the goroutine that polls
-	client       atomic.Pointer[kgo.Client]
+	client       atomic.Pointer[membership]
 	flow         *flow.Flow
 	out          chan *message.Message
 	values       context.Context // of Subscribe, never cancelled
@@ -96,13 +96,11 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 	if b.config.ServerSideGroups {
 		c.setSession(ctx)
 	}
-	client, err := b.config.newClient(roleConsumer, c.options()...)
-	if err != nil {
+	if err := c.join(); err != nil {
 		c.endTransactor(ctx)
 		c.cancel()
-		return nil, fmt.Errorf("open consumer: %w", err)
+		return nil, err
 	}
-	c.client.Store(client)
 	c.flow = flow.New(flow.Config{Window: subscription.Window})
 	c.goroutines.Go(c.poll)
 	c.goroutines.Go(c.forward)
@@ -330,20 +328,18 @@ func (c *consumer) close() error {
 	cancel()
 
 	<-c.polled // it may be replacing the client
-	client := c.client.Load()
-	leave, cancel := context.WithTimeout(c.ctx, c.broker.config.closeTimeout())
+	partitions = c.owned()
+	commit, cancel := context.WithTimeout(c.ctx, c.broker.config.closeTimeout())
 	defer cancel()
-	if err := c.commitOffsets(leave, c.owned()); err != nil {
+	if err := c.commitOffsets(commit, partitions); err != nil {
 		c.logger.Warn("commit offsets before leaving: the messages come again", "error", err)
 	}
-	for _, p := range c.owned() {
+	for _, p := range partitions {
 		p.lose(errDraining)
 	}
-	if err := client.LeaveGroupContext(leave); err != nil {
-		c.logger.Debug("leave group", "error", err)
-	}
+	c.forget(partitions)
+	c.leaveGroup(c.client.Load())
 	c.cancel()
-	client.CloseAllowingRebalance()
 	c.goroutines.Wait()
 	close(c.out)
 	return nil // what is left uncommitted comes again

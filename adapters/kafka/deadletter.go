@@ -31,7 +31,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 		metaDeadReason: reason, metaDeadTopic: c.topic, metaAttempts: strconv.Itoa(d.attempts),
 	})
 	c.logger.Error("message goes to the dead-letter topic", "position", d.Position, "reason", reason)
-	output := dedup.Output{Topic: dedup.DeadLetterTopic(c.topic), Message: letter}
+	output := dedup.Output{Topic: c.subscription.LetterTopic(c.topic), Message: letter}
 	c.goroutines.Go(func() {
 		defer d.partition.exit()
 		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -56,9 +56,24 @@ func (c *consumer) send(d *delivery, letter dedup.Output) error {
 	if t != nil {
 		return t.publish(c.ctx, &item{deliveries: []*delivery{d}, done: make(chan struct{})}, []dedup.Output{letter})
 	}
-	if err := (&publisher{broker: c.broker}).Publish(letter.Topic, letter.Message); err != nil {
+	if err := c.sendPlain(d, letter); err != nil {
 		return err
 	}
 	d.settle()
 	return nil
+}
+
+// sendPlain publishes a letter, and gives up when the partition is lost, which it is at
+// the latest when the consumer closes: while Kafka is away, publishing has no end. The
+// letter may still arrive then, but the message's offset is uncommitted, and its next
+// owner sends one again.
+func (c *consumer) sendPlain(d *delivery, letter dedup.Output) error {
+	published := make(chan error, 1)
+	go func() { published <- (&publisher{broker: c.broker}).Publish(letter.Topic, letter.Message) }()
+	select {
+	case err := <-published:
+		return err
+	case <-d.partition.ctx.Done():
+		return errRevoked
+	}
 }

@@ -82,3 +82,6 @@ func LogOf(scope dedup.Scope, events ...string) []byte {
 
 // Admin is kadm.NewClient, for tests outside of the package.
 var Admin = kadm.NewClient
+
+// Buffered is how many messages are being published outside of transactions.
+func Buffered(b *Broker) int64 { return b.client.BufferedProduceRecords() }

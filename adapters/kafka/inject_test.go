@@ -59,6 +59,66 @@ func TestCommitOutOfTime(t *testing.T) {
 	require.NoError(t, fault.Check(fault.Observation{Expected: sent.Expected(), Effects: r.effects(), Left: map[string]int64{}, MayNotRedeliver: true}).Err())
 }
 
+// A consumer is told to stop while its producer, whose ID was refused, asks for the next
+// one, and nobody answers for the time being.
+func TestStopWithoutAProducerID(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	broker, err := kafka.Open(t.Context(), fast(cluster.ListenAddrs()))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	o := order{Name: "one", Input: newTopic(t), Group: "group", Brokers: cluster.ListenAddrs()}
+	o.Output = o.Input + ".out"
+	require.NoError(t, send(broker.Publisher(), o.Input, fault.Workload{Seed: 23, Events: 1}, &fault.Sent{}))
+	refused, asked := atomic.Bool{}, make(chan struct{}, 1)
+	cluster.ControlKey(kmsg.Produce.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		produce := request.(*kmsg.ProduceRequest)
+		if produce.TransactionID == nil {
+			cluster.KeepControl()
+			return nil, nil, false
+		}
+		refused.Store(true)
+		answer := request.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range produce.Topics {
+			answered := kmsg.NewProduceResponseTopic()
+			answered.Topic, answered.TopicID = topic.Topic, topic.TopicID
+			for _, partition := range topic.Partitions {
+				part := kmsg.NewProduceResponseTopicPartition()
+				part.Partition, part.ErrorCode = partition.Partition, kerr.UnknownProducerID.Code
+				answered.Partitions = append(answered.Partitions, part)
+			}
+			answer.Topics = append(answer.Topics, answered)
+		}
+		return answer, nil, true
+	})
+	cluster.ControlKey(kmsg.InitProducerID.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if !refused.Load() {
+			return nil, nil, false
+		}
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		answer := request.ResponseKind().(*kmsg.InitProducerIDResponse)
+		answer.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		return answer, nil, true
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- service(ctx, o, func(fault.Delivery) {}) }()
+	await(t, asked, "the producer did not ask for an ID")
+	stop()
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-within(t, 30*time.Second).Done():
+		require.Fail(t, "the consumer does not stop")
+	}
+}
+
 // Connections break at any call that a consumer makes: one in ten, of each kind.
 func TestInjectedErrors(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))

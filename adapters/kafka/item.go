@@ -51,7 +51,13 @@ func (t *transactor) publish(ctx context.Context, it *item, outputs []dedup.Outp
 	if err := t.submit(ctx, it); err != nil {
 		it.finish(err)
 	}
-	<-it.done // not ctx: what was submitted may commit
+	select { // not ctx: what was submitted may commit
+	case <-it.done:
+	case <-t.closed:
+		// It may have come into the queue when nobody looked there any more.
+		t.drop()
+		<-it.done
+	}
 	return it.err
 }
 
@@ -62,13 +68,14 @@ func (it *item) enlist() error {
 	for i := 0; i < len(it.entries); {
 		entry, p := it.entries[i], it.deliveries[i].partition
 		p.mu.Lock()
-		other := p.pending[entry.ID]
-		switch {
-		case p.gone || p.ids == nil:
+		// Asked again after waiting: the copy may have been committed, and its ID may
+		// have found no place in the table.
+		if err := p.undecidable(); err != nil {
 			p.mu.Unlock()
 			it.withdraw(i)
-			return errRevoked
-		case other != nil:
+			return err
+		}
+		if other := p.pending[entry.ID]; other != nil {
 			p.mu.Unlock()
 			// Two batches may wait for each other's events: give up what is
 			// held before waiting, and begin anew.
@@ -117,7 +124,15 @@ func (it *item) withdraw(n int) {
 // fail, so that their lanes and window slots do not wait for it: what follows in
 // a lane is in the same transaction or a later one. Should this one be lost, so is
 // the partition, and the next owner gets the messages again.
+//
+// Not those of a batch over several partitions: when one is lost the batch fails, and
+// what is of the others has to be handed out again here.
 func (it *item) release() {
+	for _, d := range it.deliveries {
+		if d.partition != it.deliveries[0].partition {
+			return
+		}
+	}
 	if it.released.CompareAndSwap(false, true) {
 		for _, d := range it.deliveries {
 			d.msg.Ack()

@@ -32,7 +32,7 @@ type partition struct {
 	// The processed IDs, from restored on.
 	restoring bool
 	restored  chan struct{}
-	broken    error // why they could not be restored
+	broken    error // why they are not complete
 	ids       *idTable
 	// pending are the IDs that the transactor has and has not committed.
 	pending map[dedup.ID]*item

@@ -12,10 +12,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// open makes sure that there is a producer. A new one takes the transactional.id
-// over: the broker ends what the one before has left open, and refuses whatever
-// still comes from it.
+// open makes sure that there is a producer, and that it has its ID: after some errors
+// it asks for it again, and would do that at the begin of the next transaction, which
+// nothing could end while Kafka is away.
 func (t *transactor) open() error {
+	if err := t.openClient(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, t.consumer.broker.config.TransactionTimeout)
+	defer cancel()
+	if _, _, err := t.client.ProducerID(ctx); err != nil {
+		t.discard()
+		return fmt.Errorf("initialize transactions of %s: %w", t.id, err)
+	}
+	return nil
+}
+
+// openClient makes a producer where there is none. It takes the transactional.id over:
+// the broker ends what the one before has left open, and refuses whatever still comes
+// from it.
+func (t *transactor) openClient() error {
 	if t.client != nil {
 		return nil
 	}
@@ -44,12 +60,6 @@ func (t *transactor) open() error {
 	client, err := b.config.newClient(roleProducer, options...)
 	if err != nil {
 		return fmt.Errorf("open transactional producer: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(t.ctx, b.config.TransactionTimeout)
-	defer cancel()
-	if _, _, err := client.ProducerID(ctx); err != nil {
-		client.Close()
-		return fmt.Errorf("initialize transactions of %s: %w", t.id, err)
 	}
 	t.client = client
 	return nil
@@ -122,7 +132,7 @@ func (tx *transaction) judge(ctx context.Context, member string, generation int3
 	switch {
 	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.GroupIDNotFound), errors.Is(err, kerr.FencedMemberEpoch):
 		return fmt.Errorf("commit offsets: %w: %w", err, errRefused)
-	case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.StaleMemberEpoch), errors.Is(err, kerr.RebalanceInProgress):
+	case rebalancing(err):
 	default:
 		return fmt.Errorf("commit offsets: %w", err)
 	}
@@ -162,7 +172,7 @@ func (tx *transaction) resolve(why error) error {
 		return tx.abort(why)
 	}
 	tx.consumer.broker.counters.unknown.Add(1)
-	tx.consumer.logger.Warn("the outcome of a transaction is unknown: asking the log of processed IDs", "messages", len(tx.items), "error", why)
+	tx.consumer.logger.Warn("the outcome of a transaction is unknown: asking the log of processed IDs", "messages", tx.messages(), "error", why)
 	tx.discard()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := tx.open()

@@ -19,8 +19,10 @@ type publisher struct {
 	closed atomic.Bool
 }
 
-// Publish returns when the messages are durable. On an error some of them may be
-// published; publish them again with the same event IDs.
+// Publish returns when the messages are durable, after Config.DeliveryTimeout, or when
+// the broker is closed. On an error some of them may be published; publish them again
+// with the same event IDs. Messages that others publish to the same partitions meanwhile
+// fail with those whose time is over, or they would overtake them.
 func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	if p.closed.Load() || p.broker.isClosed() {
 		return fmt.Errorf("publish to %q: %w", topic, ErrClosed)
@@ -29,8 +31,11 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 		return nil
 	}
 	// The contexts of the messages do not count: a record on its way cannot be
-	// withdrawn.
-	ctx := context.Background()
+	// withdrawn. That the broker closes needs none either, it ends everything that its
+	// client has under way.
+	timeout := p.broker.config.DeliveryTimeout
+	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, fmt.Errorf("kafka has not confirmed the messages within %s: %w", timeout, context.DeadlineExceeded))
+	defer cancel()
 	records := make([]*kgo.Record, len(messages))
 	for i, msg := range messages {
 		var err error
@@ -40,15 +45,23 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	}
 	name := records[0].Topic
 	if _, err := p.broker.ready(ctx, name); err != nil {
-		return fmt.Errorf("publish to %q: %w", topic, err)
+		return fmt.Errorf("publish to %q: %w", topic, explain(ctx, err))
 	}
 	if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
 		return err
 	}
 	if err := p.broker.produce(ctx, name, records); err != nil {
-		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, err)
+		return fmt.Errorf("publish %d messages to %q: %w", len(messages), topic, explain(ctx, err))
 	}
 	return failpoint.Hit(failpoint.AfterPublish)
+}
+
+// explain adds why a context ended.
+func explain(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 }
 
 // Close makes later calls of Publish fail. The broker stays open.

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -144,7 +143,7 @@ func (c *consumer) refresh() (anew bool, err error) {
 // refusal to join, gets a new member ID. franz-go does not call its partitions lost
 // then, and goes on where it was if it is given the same ones again; but in between
 // they may have been another's, whose offsets and processed IDs are not known here.
-func (c *consumer) fenced(client *kgo.Client) bool {
+func (c *consumer) fenced(client *membership) bool {
 	member, _ := client.GroupMetadata()
 	return slices.ContainsFunc(c.owned(), func(p *partition) bool {
 		// Without a member ID the group may yet call them lost, unless a
@@ -167,7 +166,9 @@ func (c *consumer) reenter() bool {
 		if err == nil {
 			return true
 		}
-		c.logger.Error("begin anew in the group: trying again", "error", err)
+		if c.polling.Err() == nil {
+			c.logger.Error("begin anew in the group: trying again", "error", err)
+		}
 		select {
 		case <-time.After(5 * renewPause):
 		case <-c.polling.Done():
@@ -183,18 +184,10 @@ func (c *consumer) replaceMember() error {
 		p.lose(errRevoked)
 	}
 	c.forget(partitions)
-	old := c.client.Load()
-	leave, cancel := context.WithTimeout(c.ctx, c.broker.config.closeTimeout())
-	defer cancel()
-	if err := old.LeaveGroupContext(leave); err != nil {
-		c.logger.Debug("leave group", "error", err)
-	}
 	// Closed before there is another: it may still call partitions lost.
-	old.CloseAllowingRebalance()
-	client, err := c.broker.config.newClient(roleConsumer, c.options()...)
-	if err != nil {
-		return fmt.Errorf("open consumer: %w", err)
+	c.leaveGroup(c.client.Load())
+	if err := c.polling.Err(); err != nil {
+		return err // closing has begun meanwhile: it would only have to leave again
 	}
-	c.client.Store(client)
-	return nil
+	return c.join()
 }

@@ -17,7 +17,17 @@ type stretch struct{ from, to int64 }
 
 // restore fills the tables of newly assigned partitions, in the background. Claims
 // on their messages wait for it.
+//
+// Not any more when the transactor is closing, which waits for what was begun: that is
+// decided under the consumer's lock, so that nothing is added to what is waited for.
 func (t *transactor) restore(partitions []*partition) {
+	t.consumer.mu.Lock()
+	defer t.consumer.mu.Unlock()
+	select {
+	case <-t.closing:
+		return
+	default:
+	}
 	var fresh []*partition
 	for _, p := range partitions {
 		p.mu.Lock()
@@ -79,6 +89,16 @@ func (t *transactor) load(partitions []*partition) error {
 	wanted := map[int32]stretch{}
 	tables := map[int32]*idTable{}
 	byNumber := map[int32]*partition{}
+	finish := func(number int32) {
+		if byNumber[number].restoredWith(tables[number], nil) {
+			delete(tables, number) // its memory is the partition's to give back
+		}
+	}
+	defer func() { // what nobody took
+		for _, table := range tables {
+			c.broker.idMemory.Add(-table.bytes())
+		}
+	}()
 	var total int64
 	for _, p := range partitions {
 		s, found := stretches[p.number]
@@ -91,16 +111,9 @@ func (t *transactor) load(partitions []*partition) error {
 			wanted[p.number] = s
 			total += s.to - s.from
 		} else {
-			p.restoredWith(tables[p.number], nil)
+			finish(p.number)
 		}
 	}
-	defer func() { // what nobody took
-		for number, table := range tables {
-			if p := byNumber[number]; !p.owns(table) {
-				c.broker.idMemory.Add(-table.bytes())
-			}
-		}
-	}()
 	read, ids, told := int64(0), 0, began
 	err = c.broker.readLog(t.ctx, c.idLog, wanted, func(r *kgo.Record) error {
 		now := time.Now()
@@ -121,7 +134,7 @@ func (t *transactor) load(partitions []*partition) error {
 			return fmt.Errorf("%w: %s/%d@%d: %w", errLogBroken, c.idLog, r.Partition, r.Offset, err)
 		}
 		return nil
-	}, func(number int32) { byNumber[number].restoredWith(tables[number], nil) })
+	}, finish)
 	if err == nil {
 		c.logger.Info("restored processed IDs", "log", c.idLog, "partitions", len(partitions), "records", read, "ids", ids, "took", time.Since(began).Round(time.Millisecond))
 	}
@@ -147,23 +160,21 @@ func (p *partition) isRestored() bool {
 	}
 }
 
-func (p *partition) owns(table *idTable) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ids == table
-}
-
-// restoredWith lets claims go on, with a table or an error.
-func (p *partition) restoredWith(table *idTable, err error) {
+// restoredWith lets claims go on, with a table or an error, and reports whether the
+// partition took it. A table that it took it gives back when it is lost, which may be at
+// once.
+func (p *partition) restoredWith(table *idTable, err error) (taken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.isRestored() {
-		return
-	}
-	if !p.gone {
-		p.ids, p.broken = table, err
+		return false
 	}
 	close(p.restored)
+	if p.gone {
+		return false
+	}
+	p.ids, p.broken = table, err
+	return true
 }
 
 // awaitIDs waits until the partition's processed IDs are known.
@@ -179,6 +190,12 @@ func (p *partition) awaitIDs(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.undecidable()
+}
+
+// undecidable is why nothing can be said about an ID, after the IDs were restored; nil
+// when the table is complete. The caller holds p.mu until it has looked there.
+func (p *partition) undecidable() error {
 	switch {
 	case p.broken != nil:
 		return p.broken

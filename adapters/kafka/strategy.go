@@ -72,12 +72,12 @@ func (s *strategy) decide(ctx context.Context, d *delivery, event *dedup.Event, 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.gone:
-		return errRevoked
-	case p.pending[event.ID] != nil:
+	if err := p.undecidable(); err != nil {
+		return err
+	}
+	if p.pending[event.ID] != nil {
 		event.Verdict = dedup.InFlight
-	default:
+	} else {
 		event.Verdict = p.ids.verdict(event.ID, event.Digest, time.Now())
 	}
 	return nil

@@ -272,6 +272,14 @@ func (tx *transaction) remember() {
 	}
 }
 
+// messages counts the messages of the items.
+func (tx *transaction) messages() (n int) {
+	for _, it := range tx.items {
+		n += len(it.deliveries)
+	}
+	return n
+}
+
 // unstage takes the items' offsets out of the watermark again.
 func (tx *transaction) unstage() {
 	for _, it := range tx.items {

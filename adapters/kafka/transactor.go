@@ -193,6 +193,11 @@ func (t *transactor) abandon() {
 		it.finish(errStopped)
 	}
 	t.again = nil
+	t.drop()
+}
+
+// drop ends what is in the queue. Several may do so at once: each item is one's.
+func (t *transactor) drop() {
 	for {
 		select {
 		case it := <-t.queue:
@@ -209,11 +214,13 @@ func (c *consumer) endTransactor(ctx context.Context) error {
 	defer c.starting.Unlock()
 	c.mu.Lock()
 	t := c.transactor
+	if t != nil {
+		t.once.Do(func() { close(t.closing) }) // under the lock that restore takes
+	}
 	c.mu.Unlock()
 	if t == nil {
 		return nil
 	}
-	t.once.Do(func() { close(t.closing) })
 	signal(t.hurried)
 	var err error
 	select {
@@ -223,7 +230,6 @@ func (c *consumer) endTransactor(ctx context.Context) error {
 	}
 	t.cancel()
 	<-t.closed
-	t.abandon() // what came in while it was closing
 	t.restoring.Wait()
 	return err
 }
@@ -255,7 +261,7 @@ func (t *transactor) settle(tx *transaction, err error) {
 		return
 	}
 	c.broker.counters.aborts.Add(1)
-	c.logger.Warn("transaction aborted: its messages go into the next one", "messages", len(tx.items), "error", err)
+	c.logger.Warn("transaction aborted: its messages go into the next one", "messages", tx.messages(), "error", err)
 	tx.unstage()
 	var again []*item
 	for _, it := range tx.items {

@@ -41,7 +41,7 @@ func (b *Broker) Checks(ctx context.Context, uses []adapters.Use) (findings []ad
 		case missing:
 			findings = append(findings, adapters.Finding{Name: "rabbitmq-queue", About: queue, Found: fmt.Sprintf("missing; made at the first start, of type %s", b.config.QueueType)})
 		default:
-			subscription := adapters.Subscription{Group: use.Group, MaxDeliveries: use.MaxDeliveries}.WithDefaults()
+			subscription := adapters.Subscription{Group: use.Group, MaxDeliveries: use.MaxDeliveries, DeadLetter: use.DeadLetter}.WithDefaults()
 			findings = append(findings, compareQueue(conn, queue, b.queueArguments(conn, use.Topic, subscription))...)
 		}
 	}

@@ -115,16 +115,14 @@ func (d *delivery) Abandoned() {
 func (c *consumer) bury(d *delivery, attempts int) {
 	reason := fmt.Sprintf("handed out %d times and never acknowledged", attempts)
 	letter := decode(&d.received)
-	if id, _, err := (dedup.Identity{}).Find(letter); err == nil && letter.Metadata.Get(dedup.MetaEventID) == "" {
-		letter.Metadata[dedup.MetaEventID] = id
-	}
+	adapters.KeepBrokerID(letter)
 	maps.Copy(letter.Metadata, message.Metadata{
 		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic,
 		dedup.MetaDeadAttempts: strconv.Itoa(attempts), dedup.MetaDeadPosition: d.Position,
 	})
 	log := c.broker.config.Logger.With("topic", c.topic, "position", d.Position)
 	log.Error("message goes to the dead-letter topic", "reason", reason)
-	to := dedup.DeadLetterTopic(c.topic)
+	to := c.subscription.LetterTopic(c.topic)
 	c.burying.Go(func() {
 		for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			err := c.broker.Publisher().Publish(to, letter)

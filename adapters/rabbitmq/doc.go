@@ -22,7 +22,8 @@
 //
 //	topic "orders"            durable fanout exchange "orders"
 //	group "svc.orders" of it  durable queue "orders_svc.orders", bound to it
-//	its dead letters          exchange "orders.dead", and a queue "orders.dead"
+//	its dead letters          exchange "orders.dead", and a queue "orders.dead",
+//	                          or as Subscription.DeadLetter says
 //
 // Underscores and percent signs in a topic are percent-encoded in the queue's name,
 // so that no two pairs of topic and group share one. The queue of the letters is

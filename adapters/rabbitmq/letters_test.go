@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -15,11 +16,27 @@ import (
 // A consumer of another program gives a message back more often than the queue
 // allows: the server dead-letters it, and it is a letter like any other.
 func TestDeliveryLimitOfTheQueue(t *testing.T) {
+	for name, elsewhere := range map[string]string{"the default": "", "the subscription's": newTopic(t)} {
+		t.Run(name, func(t *testing.T) { deliveryLimitOfTheQueue(t, elsewhere) })
+	}
+}
+
+func deliveryLimitOfTheQueue(t *testing.T, elsewhere string) {
 	broker, topic := opened(t, nil), newTopic(t)
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 3})
+	subscription := adapters.Subscription{Group: "group", MaxDeliveries: 3, DeadLetter: elsewhere}
+	subscriber, err := broker.Subscriber(subscription)
 	require.NoError(t, err)
 	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
-	letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+	for _, found := range broker.Checks(t.Context(), []adapters.Use{{
+		Topic: topic, Group: "group", DeadLetter: elsewhere, MaxDeliveries: 3, Strategy: dedup.StrategyNone,
+	}}) {
+		require.Empty(t, found.Problem)
+	}
+	letterTopic := dedup.DeadLetterTopic(topic)
+	if elsewhere != "" {
+		letterTopic = elsewhere
+	}
+	letters := subscribe(t, broker, letterTopic, nil)
 	require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
 	channel := raw(t)
 	require.NoError(t, channel.Qos(1, 0, false))
@@ -36,9 +53,42 @@ func TestDeliveryLimitOfTheQueue(t *testing.T) {
 	letter.Ack()
 	// Nobody read the letters when the queue was declared, so they are kept too.
 	require.Eventually(t, func() bool {
-		_, found, err := raw(t).Get(dedup.DeadLetterTopic(topic), true)
+		_, found, err := raw(t).Get(letterTopic, true)
 		return err == nil && found
 	}, 10*time.Second, 20*time.Millisecond)
+}
+
+// A letter has the ID of the message-id property written down, when the event has no
+// other that counts for more. A UUID is not: the config may ignore it.
+func TestBuriedUnderItsMessageID(t *testing.T) {
+	const uuid = "_watermill_message_uuid"
+	for name, test := range map[string]struct {
+		sent amqp.Publishing
+		want string
+	}{
+		"message-id":       {amqp.Publishing{MessageId: "7", Headers: amqp.Table{uuid: "drawn"}}, "7"},
+		"event ID":         {amqp.Publishing{MessageId: "7", Headers: amqp.Table{dedup.MetaEventID: "own"}}, "own"},
+		"CloudEvent":       {amqp.Publishing{MessageId: "7", Headers: amqp.Table{"ce_id": "8", "ce_source": "/shop"}}, ""},
+		"nothing but uuid": {amqp.Publishing{Headers: amqp.Table{uuid: "drawn"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broker, topic := opened(t, nil), newTopic(t)
+			letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+			messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 1 })
+			require.NoError(t, raw(t).Publish(topic, "", true, false, test.sent))
+			msg := receive(t, messages)
+			before, _, err := dedup.Identity{}.Find(msg)
+			require.NoError(t, err)
+			msg.Nack()
+			letter := receive(t, letters)
+			defer letter.Ack()
+			require.Equal(t, test.want, letter.Metadata.Get(dedup.MetaEventID))
+			after, _, err := dedup.Identity{}.Find(letter)
+			require.NoError(t, err)
+			require.Equal(t, before, after)
+		})
+	}
 }
 
 // A message whose consumers died is buried before it kills another.

@@ -115,3 +115,31 @@ func TestParkedUntilBuried(t *testing.T) {
 	require.Equal(t, "2", letter.Metadata.Get(dedup.MetaDeadAttempts))
 	letter.Ack()
 }
+
+// The adapter does not know a handler's identity. A UUID stays what it was in the letter:
+// as event ID it would outrank what an identity that passes over it goes by.
+func TestALetterHasTheIDThatTheEventHad(t *testing.T) {
+	t.Parallel()
+	for id, change := range map[string]func(*message.Message){
+		"":         func(*message.Message) {},
+		"an-event": func(msg *message.Message) { msg.Metadata.Set(dedup.MetaEventID, "an-event") },
+		"4:shop:an-event": func(msg *message.Message) {
+			msg.Metadata.Set("ce_source", "shop")
+			msg.Metadata.Set("ce_id", "an-event")
+		},
+	} {
+		topic := newTopic(t)
+		broker := opened(t, nil)
+		letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+		messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 1 })
+		poison := message.NewMessage("a-uuid", []byte("{}"))
+		change(poison)
+		require.NoError(t, broker.Publisher().Publish(topic, poison))
+		receive(t, messages).Nack()
+		letter := receive(t, letters)
+		require.Equal(t, "a-uuid", letter.UUID)
+		require.Equal(t, id, letter.Metadata.Get(dedup.MetaEventID))
+		require.Equal(t, id, letter.Metadata.Get(dedup.MetaBrokerID))
+		letter.Ack()
+	}
+}

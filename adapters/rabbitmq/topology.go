@@ -10,7 +10,6 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/hapax-go/hapax/adapters"
-	"github.com/hapax-go/hapax/dedup"
 )
 
 // onChannel runs work on a channel of its own: a declaration that the server
@@ -108,7 +107,7 @@ func (b *Broker) queueArguments(conn *amqp.Connection, topic string, subscriptio
 		limit = subscription.MaxDeliveries
 	}
 	version := serverVersion(conn)
-	letters := dedup.DeadLetterTopic(topic)
+	letters := subscription.LetterTopic(topic)
 	if limit <= 0 || len(letters) > maxName || isLetters(topic) {
 		// Letters of letters would travel in circles: a topic of letters keeps them. And
 		// without a place to go to, a limit would drop what goes beyond it.

@@ -51,6 +51,13 @@
 // ParseURL reads connection strings. TLS works in all modes, and a user of an access
 // control list needs the rules of Permissions.
 //
+// # The window
+//
+// Marks belong to the window they were made under: after dedup.window was changed,
+// copies of what was processed before count as new. Let producers' retries end, and the
+// group's backlog be processed, before a service starts with another window. The marks
+// left behind go when they are deleted: keys hapax:…marks:ids:<milliseconds>*.
+//
 // # Trimming
 //
 // Streams grow until Config.MaxLength or MaxAge trims what every group has

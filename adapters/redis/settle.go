@@ -49,7 +49,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic, dedup.MetaDeadAttempts: strconv.Itoa(d.attempts), dedup.MetaDeadPosition: d.Position,
 	})
 	c.broker.config.Logger.Error("message goes to the dead-letter topic", "topic", c.topic, "position", d.Position, "reason", reason)
-	output, err := c.broker.encode(dedup.DeadLetterTopic(c.topic), letter, time.Now())
+	output, err := c.broker.encode(c.subscription.LetterTopic(c.topic), letter, time.Now())
 	if err != nil { // too large for today's limit, say; it stays pending, visibly
 		c.broker.config.Logger.Error("dead-letter message: it stays pending", "position", d.Position, "error", err)
 		d.done()

@@ -100,7 +100,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 	c.broker.config.Logger.Error("message goes to the dead-letter topic", "topic", c.topic, "position", d.Position, "reason", reason)
 	c.settled.Go(func() {
 		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-			err := c.broker.bury(c.broker.ctx, d.row, dedup.Output{Topic: dedup.DeadLetterTopic(c.topic), Message: letter})
+			err := c.broker.bury(c.broker.ctx, d.row, dedup.Output{Topic: c.subscription.LetterTopic(c.topic), Message: letter})
 			if err == nil || errors.Is(err, dedup.ErrLeaseLost) || errors.Is(err, inbox.ErrClosed) || c.broker.ctx.Err() != nil {
 				signal(c.wake)
 				return

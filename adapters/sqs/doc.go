@@ -11,7 +11,8 @@
 //
 // A topic that ends in ".fifo" is a FIFO queue, and so are its dead letters:
 // "orders.fifo.dead" is orders__fifo__dead.fifo. With Config.FIFO every topic is,
-// and the suffix is the adapter's to append.
+// and the suffix is the adapter's to append. A dead-letter topic with a name of its
+// own is a FIFO queue when that name says so.
 //
 // SQS has no consumer groups: a queue gives each message to one consumer. As with
 // the official adapter, all groups of a topic would share its queue and each miss

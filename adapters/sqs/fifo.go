@@ -1,7 +1,6 @@
 package sqs
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -24,7 +23,11 @@ func fifoIDs(msg *message.Message) (deduplication, group string) {
 	position := msg.Metadata.Get(dedup.MetaDeadPosition)
 	id, _, err := dedup.Identity{}.Find(msg)
 	if err != nil {
-		id = noID + cmp.Or(position, watermill.NewUUID())
+		id = noID + watermill.NewUUID()
+		if position != "" { // hashed, to be short enough to keep the beginning
+			sum := sha256.Sum256([]byte(position))
+			id = noID + hex.EncodeToString(sum[:16])
+		}
 	}
 	group = msg.Metadata.Get(dedup.MetaKey)
 	if group == "" {
@@ -35,7 +38,7 @@ func fifoIDs(msg *message.Message) (deduplication, group string) {
 		// send. The event's ID is in its metadata, and decides.
 		id += "/replayed/" + replayed
 	}
-	if position != "" {
+	if position != "" && err == nil {
 		// Two letters of one event are two messages that differ: SQS would drop the
 		// second, and its content with it. A letter that is sent again has its position.
 		id += "/dead/" + position

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
@@ -65,13 +66,14 @@ func (d *delivery) bury(attempts int) {
 		reason := fmt.Sprintf("handed out %d times and never acknowledged", attempts)
 		logger := c.broker.config.Logger.With("position", d.Position, "reason", reason)
 		letter, _ := decode(&d.raw)
+		adapters.KeepBrokerID(letter)
 		maps.Copy(letter.Metadata, message.Metadata{
 			dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.queue.topic, dedup.MetaDeadAttempts: strconv.Itoa(attempts),
 			dedup.MetaDeadPosition: d.Position,
 		})
 		c.ending.Add(1)
 		// Not through Publisher: the broker may be closing, and waits for this.
-		if err := c.broker.publish(dedup.DeadLetterTopic(c.queue.topic), []*message.Message{letter}); err != nil {
+		if err := c.broker.publish(c.subscription.LetterTopic(c.queue.topic), []*message.Message{letter}); err != nil {
 			logger.Error("dead-letter message: it stays in its queue", "error", err)
 			d.sendBack(c.broker.config.VisibilityTimeout)
 			return

@@ -57,12 +57,13 @@ type Config struct {
 	Allow []string `yaml:"allow" example:"kafka-min-isr"`
 
 	// file names what was parsed; folder is where it lies, "" when that is the working
-	// directory or there is none; origins maps a path to where it was set. They
-	// hold positions only, never values: fmt prints unexported fields without
-	// asking a Secret to mask itself.
+	// directory or there is none; origins maps a path to where it was set; empty maps
+	// one to the variable that left it empty. They hold positions and names only, never
+	// values: fmt prints unexported fields without asking a Secret to mask itself.
 	file    string
 	folder  string
 	origins map[string]origin
+	empty   map[string]string
 }
 
 // Admin is the HTTP server with /healthz, /readyz, /metrics and /duplicates.
@@ -78,7 +79,8 @@ type Admin struct {
 // Shutdown says how the service stops.
 type Shutdown struct {
 	// DrainTimeout is how long handlers that are running at SIGTERM may still
-	// take; what is not done by then is delivered again. 0: do not wait.
+	// take; what is not done by then is delivered again. 0: do not wait. The
+	// outbox's relay, which stops after them, may take as long again, and 5s.
 	// Default 30s.
 	DrainTimeout Duration `yaml:"drain_timeout"`
 }

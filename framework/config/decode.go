@@ -105,9 +105,9 @@ func (d *decoder) list(f field, node ast.Node, target reflect.Value, path string
 	sequence, ok := node.(*ast.SequenceNode)
 	if !ok {
 		if text, literal := textOf(node); literal {
-			value, used, err := d.expand(text)
-			if used || err != nil {
-				d.store(target, f, found{text: value, source: text}, err, path, place)
+			value, err := d.expand(text)
+			if value.used || err != nil {
+				d.store(target, f, found{text: value.text, source: text, empty: value.empty}, err, path, place)
 				return
 			}
 		}
@@ -122,19 +122,19 @@ func (d *decoder) list(f field, node ast.Node, target reflect.Value, path string
 			d.problems.add(place, path, "%s: found %s in the list, expected %s", path, describe(item), f.expected())
 			continue
 		}
-		value, _, err := d.expand(text)
+		value, err := d.expand(text)
 		if err != nil {
 			d.problems.add(place, path, "%s: %s", path, oneLine(err))
 			continue
 		}
-		items = append(items, value)
+		items = append(items, value.text)
 	}
 	target.Set(reflect.ValueOf(items))
 }
 
-func (d *decoder) expand(text string) (string, bool, error) {
+func (d *decoder) expand(text string) (expanded, error) {
 	if d.source.variable != "" {
-		return text, false, nil
+		return expanded{text: text}, nil
 	}
 	return interpolate(text, d.env)
 }

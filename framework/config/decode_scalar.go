@@ -15,6 +15,7 @@ import (
 type found struct {
 	text   string // with references replaced
 	source string // the text with its references, when there were any
+	empty  string // see expanded
 }
 
 // scalar reads one value, strictly: text needs no quotes where it cannot be
@@ -25,15 +26,15 @@ func (d *decoder) scalar(f field, node ast.Node, target reflect.Value, path stri
 		d.problems.add(place, path, "%s: found %s, expected %s", path, describe(node), f.expected())
 		return
 	}
-	value, used, err := d.expand(text)
-	was := found{text: value}
-	if used {
+	value, err := d.expand(text)
+	was := found{text: value.text, empty: value.empty}
+	if value.used {
 		was.source = text
 	}
 	switch target.Interface().(type) {
 	case Duration, Size: // "30s" and 30s are the same
 	case bool, int, float64:
-		if !isPlain(node) && !used && err == nil && set(reflect.New(f.Type).Elem(), value) == nil {
+		if !isPlain(node) && !value.used && err == nil && set(reflect.New(f.Type).Elem(), value.text) == nil {
 			d.problems.add(place, path, "%s: found %s in quotes, expected %s: remove the quotes", path, was.say(f), f.expected())
 			return
 		}
@@ -58,6 +59,10 @@ func (d *decoder) store(target reflect.Value, f field, was found, err error, pat
 	}
 	err = set(target, was.text)
 	if err == nil {
+		delete(d.config.empty, path) // what the file had, when this is a variable
+		if was.text == "" && was.empty != "" {
+			d.config.empty[path] = was.empty
+		}
 		return
 	}
 	advice := ""

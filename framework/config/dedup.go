@@ -10,7 +10,9 @@ type Dedup struct {
 	// once and one takes effect; "": as the strategy has it. Default "".
 	Claim string `yaml:"claim" enum:"|pessimistic|optimistic"`
 	// Window is how long a processed event is remembered; a copy that arrives
-	// later takes effect again. Default 7d.
+	// later takes effect again. It may be changed, but on Redis (strategy xack),
+	// where marks belong to their window, only when nothing of before can come
+	// again. Default 7d.
 	Window Duration `yaml:"window" min:"1s"`
 	// Conflict says what happens to an event whose ID was seen with another
 	// payload. quarantine: to the dead-letter topic; ignore: it is a duplicate,
@@ -51,7 +53,8 @@ type Ledger struct {
 	// when the process ends and needs allow_volatile. Default auto.
 	Store string `yaml:"store" enum:"auto|memory|sqlite|redis|postgres|mysql"`
 	// DSN is the connection string of the store. "": that of the sql block, the
-	// redis block or sqlite.path, whichever fits the store. Default "".
+	// redis block or sqlite.path, whichever fits the store; a variable that is empty
+	// must say so, as in ${LEDGER_URL:-}. Default "".
 	DSN DSN `yaml:"dsn" example:"${LEDGER_URL}"`
 }
 

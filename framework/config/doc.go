@@ -12,8 +12,8 @@
 //	Default ──► hapax.yaml, with ${NAME} replaced ──► HAPAX_… variables ──► handlers inherit ──► Validate
 //
 // Reading is strict. An unknown key, a key that is there twice, a value of the
-// wrong type, an unset ${NAME}, a HAPAX_ variable that is no setting: each is an
-// error that says what was found, what was expected and what to do, and all of
+// wrong type, an unset ${NAME}, one that is empty where that would switch something
+// off, a HAPAX_ variable that is no setting: each is an error that says what was found, what was expected and what to do, and all of
 // them are reported at once. ${NAME} is replaced after the YAML was parsed, in
 // values only, so a variable can hold anything without changing the file's
 // structure.

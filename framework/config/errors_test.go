@@ -121,6 +121,34 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:6:15: kafka.rack: found ${ without a name and }, expected ${NAME} or ${NAME:-default}: write $${ for a plain ${`,
 			},
 		},
+		// A default ends at the first }, so the second one would be part of the value,
+		// whether or not the default is used.
+		"references in a default": {
+			file: "service: a\nkafka:\n  rack: \"${A:-${B}}\"\n  client_id: \"x-${SET:-y${B:-z}}\"\nredis: {password: \"${A:-hunter2$${x}\"}\nlog: {level: \"${LEVEL:-${B}}\"}\n",
+			env:  []string{"B=b", "SET=s", "LEVEL=warn"},
+			want: []string{
+				`hapax.yaml:3:9: kafka.rack: found ${ in the default of ${A:-…}, expected plain text, because a default ends at the first }: write it out, or set A where the service is started`,
+				`hapax.yaml:4:14: kafka.client_id: found ${ in the default of ${SET:-…}, expected plain text, because a default ends at the first }: write it out, or set SET where the service is started`,
+				`hapax.yaml:5:19: redis.password: found ${ in the default of ${A:-…}, expected plain text, because a default ends at the first }: write it out, or set A where the service is started`,
+				`hapax.yaml:6:14: log.level: found ${ in the default of ${LEVEL:-…}, expected plain text, because a default ends at the first }: write it out, or set LEVEL where the service is started`,
+			},
+		},
+		"references that are empty": {
+			file: "service: a\nbroker: rabbitmq\nsql: {dsn: \"${DATABASE_URL}\"}\nrabbitmq:\n  url: \"${A:-}${B}\"\ndedup:\n  strategy: inbox\n  ledger: {dsn: \"${LEDGER_URL}\"}\n" +
+				"kafka: {sasl: {mechanism: plain, username: \"${KAFKA_USER}\", password: \"${KAFKA_PASSWORD}\"}}\n",
+			env: []string{"DATABASE_URL=", "B=", "LEDGER_URL=", "KAFKA_USER=", "KAFKA_PASSWORD="},
+			want: []string{
+				`hapax.yaml:3:12: sql.dsn: variable DATABASE_URL is empty, expected a connection string: set it, or write ${DATABASE_URL:-} for no database`,
+				`hapax.yaml:5:8: rabbitmq.url: variable B is empty, but broker is rabbitmq: set it`,
+				`hapax.yaml:8:17: dedup.ledger.dsn: variable LEDGER_URL is empty, expected a connection string: set it, or write ${LEDGER_URL:-} for a ledger in the sql block's database, the redis block or sqlite.path`,
+				`hapax.yaml:9:44: kafka.sasl.username: variable KAFKA_USER is empty, but mechanism plain needs it: set it`,
+				`hapax.yaml:9:71: kafka.sasl.password: variable KAFKA_PASSWORD is empty, but mechanism plain needs it: set it`,
+			},
+		},
+		"a list from a variable that is empty": {
+			file: "service: a\nbroker: kafka\nkafka: {brokers: \"${BROKERS}\"}\n", env: []string{"BROKERS="},
+			want: []string{`hapax.yaml:3:18: kafka.brokers: variable BROKERS is empty, but broker is kafka: set it`},
+		},
 		"variables, after the file": {
 			file: "service: a\nlogg: {}\n",
 			env:  []string{"HAPAX_DEDUP_WINDW=1d", "HAPAX_X=1", "HAPAX_CONSUMER_WINDOW=", "HAPAX_ADMIN_ENABLED=1", `HAPAX_TOPICS={"a":{"nam":"b"}}`, "HAPAX_HANDLERS={"},

@@ -63,7 +63,7 @@ func noFile() error {
 // Parse is Load for data at hand; name stands for the file in errors.
 func Parse(name string, data []byte, environ []string) (*Config, error) {
 	config := Default()
-	config.file, config.origins = name, map[string]origin{}
+	config.file, config.origins, config.empty = name, map[string]origin{}, map[string]string{}
 	d := &decoder{config: config, env: environment(environ), source: origin{file: name}}
 
 	if len(data) > maxBytes {

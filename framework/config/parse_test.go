@@ -37,6 +37,22 @@ sqlite: { path: '${DIR}/hapax.db', max_payload: 1024 }
 	requireReadsBack(t, parsed)
 }
 
+// "" that somebody wrote is a choice; a variable that happens to be empty is none, and an
+// error, see TestErrors.
+func TestNoDatabaseIsAChoice(t *testing.T) {
+	for _, dsn := range []string{`""`, `"${DATABASE_URL:-}"`, `"${OTHER:-}"`} {
+		parsed := parse(t, "service: a\nsql: {dsn: "+dsn+"}\ndedup: {ledger: {dsn: "+dsn+"}}\n", "DATABASE_URL=")
+		require.False(t, parsed.SQL.Enabled(), dsn)
+	}
+	file := "service: a\nsql: {dsn: \"${DATABASE_URL}\"}\n"
+	require.False(t, parse(t, file, "DATABASE_URL=", "HAPAX_SQL_DSN=").SQL.Enabled())
+	require.True(t, parse(t, file, "DATABASE_URL=", "HAPAX_SQL_DSN=postgres://h/db").SQL.Enabled())
+	require.True(t, parse(t, file, "DATABASE_URL=postgres://h/db").SQL.Enabled())
+
+	// A block that is not in use, a password that a server may not want.
+	parse(t, "service: a\nrabbitmq: {url: \"${EMPTY}\"}\nredis: {password: \"${EMPTY}\"}\nkafka: {brokers: \"${EMPTY}\"}\n", "EMPTY=")
+}
+
 func TestHandlersInherit(t *testing.T) {
 	// The handler stands above what it inherits, and a variable changes that.
 	parsed := parse(t, `

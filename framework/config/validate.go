@@ -40,6 +40,23 @@ func (v checker) chosen(path string) bool {
 	return ok
 }
 
+// needed is that for a setting that others need. One that is there, with a variable
+// that is empty, is not said to be missing.
+func (v checker) needed(set bool, path string, others []string, why, advice string) {
+	what := "not set"
+	if empty := v.config.empty[path]; empty != "" {
+		what, advice = "variable "+empty+" is empty", ": set it"
+	}
+	v.that(set, path, others, "%s, but %s%s", what, why, advice)
+}
+
+// meantEmpty reports a setting that a variable left empty, where "" has a meaning that
+// nothing would tell of later: "" must be written down, or be the reference's default.
+func (v checker) meantEmpty(path, meaning string) {
+	empty := v.config.empty[path]
+	v.that(empty == "", path, nil, "variable %[1]s is empty, expected a connection string: set it, or write ${%[1]s:-} for %[2]s", empty, meaning)
+}
+
 func (v checker) place(paths []string) origin {
 	for _, path := range paths {
 		if at, ok := v.config.origins[path]; ok {
@@ -61,6 +78,8 @@ func (c *Config) validate(found *problems) {
 	v := checker{config: c, found: found, known: slices.Clone(*found)}
 
 	v.each(reflect.ValueOf(c).Elem(), "")
+	v.meantEmpty("sql.dsn", "no database")
+	v.meantEmpty("dedup.ledger.dsn", "a ledger in the sql block's database, the redis block or sqlite.path")
 	v.known = slices.Clone(*found)
 
 	v.broker()
@@ -119,7 +138,7 @@ func (v checker) meant(f field, value reflect.Value) string {
 // strategy checks that the rules table has what was asked for.
 func (v checker) strategy(path, strategy, claim string) {
 	c := v.config
-	others := []string{"dedup.strategy", "broker"}
+	others := []string{"dedup.strategy", "broker", "sql.dsn"}
 	if strategy == dedup.StrategyNone {
 		return
 	}

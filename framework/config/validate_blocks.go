@@ -12,8 +12,7 @@ import (
 func (v checker) broker() {
 	c := v.config
 	needs := func(set bool, path, example string) {
-		v.that(set, path, []string{"broker"},
-			"not set, but broker is %s: add %s or set %s", c.Broker, example, variable(path))
+		v.needed(set, path, []string{"broker"}, "broker is "+c.Broker, ": add "+example+" or set "+variable(path))
 	}
 	if c.Broker == "kafka" {
 		needs(len(c.Kafka.Brokers) > 0, "kafka.brokers", `brokers: ["127.0.0.1:9092"]`)
@@ -47,10 +46,10 @@ func (v checker) kafka() {
 		v.that(sasl == SASL{} || v.chosen("kafka.sasl.mechanism"), "kafka.sasl.mechanism", []string{"kafka.sasl.username", "kafka.sasl.password", "kafka.sasl.token", "kafka.sasl.token_file"},
 			"not set, but kafka.sasl has credentials: add mechanism: scram-sha-512, or what the brokers use")
 	case "oauthbearer":
-		v.that(sasl.Token != "" || sasl.TokenFile != "", "kafka.sasl.token", []string{"kafka.sasl.mechanism"}, "not set, but mechanism oauthbearer needs it, or kafka.sasl.token_file")
+		v.needed(sasl.Token != "" || sasl.TokenFile != "", "kafka.sasl.token", []string{"kafka.sasl.mechanism"}, "mechanism oauthbearer needs it, or kafka.sasl.token_file", "")
 	default:
-		v.that(sasl.Username != "", "kafka.sasl.username", []string{"kafka.sasl.mechanism"}, "not set, but mechanism %s needs it", sasl.Mechanism)
-		v.that(sasl.Password != "", "kafka.sasl.password", []string{"kafka.sasl.mechanism"}, "not set, but mechanism %s needs it", sasl.Mechanism)
+		v.needed(sasl.Username != "", "kafka.sasl.username", []string{"kafka.sasl.mechanism"}, "mechanism "+sasl.Mechanism+" needs it", "")
+		v.needed(sasl.Password != "", "kafka.sasl.password", []string{"kafka.sasl.mechanism"}, "mechanism "+sasl.Mechanism+" needs it", "")
 	}
 }
 

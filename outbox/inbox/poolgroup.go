@@ -120,7 +120,7 @@ func (g *poolGroup) turn(u *unit) {
 		u.turn.refuse(u.turn.unbegun(err))
 		return
 	case g.session.lost || g.doubt:
-		g.err = errors.Join(ErrRolledBack, err)
+		g.err = fmt.Errorf("%w: %v", ErrRolledBack, err)
 	case !g.session.written: // there is nothing to undo
 	case careful:
 		if undo := g.session.run(undoTurn); undo != nil {
@@ -233,7 +233,9 @@ func (g *poolGroup) commit() {
 	}
 }
 
-// seal writes what is left to write and commits.
+// seal writes what is left to write and commits. Its error is every member's, so what
+// may be the fault of one is in its text only: an ErrBadOutput that could be unwrapped
+// would dead-letter them all. The one comes again, alone, and gets its own.
 func (g *poolGroup) seal() error {
 	s := g.session
 	commits := make([]*commit, len(g.members))
@@ -242,7 +244,7 @@ func (g *poolGroup) seal() error {
 	}
 	if len(g.undone) > 0 {
 		if err := g.pool.marks.sql.remove(s.life, g.own, g.undone); err != nil {
-			return fmt.Errorf("%w: take marks out again: %w", ErrUndone, err)
+			return fmt.Errorf("%w: take marks out again: %v", ErrUndone, err)
 		}
 	}
 	if err := store(s.life, g.own, g.pool.marks, g.pool.outbox, commits); err != nil {
@@ -250,7 +252,7 @@ func (g *poolGroup) seal() error {
 			return err
 		}
 		g.pool.doubt() // it may be the fault of one
-		return fmt.Errorf("%w: %w", ErrUndone, err)
+		return fmt.Errorf("%w: %v", ErrUndone, err)
 	}
 	if s.aborted() {
 		return ErrRolledBack // COMMIT would answer with a rollback, and no error
@@ -266,7 +268,7 @@ func (g *poolGroup) seal() error {
 		return err
 	default: // a deferred constraint, a serialization failure
 		g.pool.doubt()
-		return fmt.Errorf("%w: %w", ErrUndone, err)
+		return fmt.Errorf("%w: %v", ErrUndone, err)
 	}
 }
 

@@ -55,6 +55,64 @@ var parking = []check{
 		require.NoError(b, r.Healthy())
 	}},
 
+	// More bad rows than a worker holds keys: those that are held must be counted and
+	// parked, or there is no room for the others, ever.
+	{"MoreBadRowsThanAreHeldAtOnce", func(b *bench) {
+		const n = 200
+		var ids []string
+		var messages []*message.Message
+		for i := range n {
+			bad, good := fmt.Sprintf("bad-%03d", i), fmt.Sprintf("good-%03d", i)
+			ids = append(ids, good)
+			messages = append(messages, event(bad, bad), event(good, good))
+		}
+		b.Broker.Refuse(refusing(errNotTaken))
+		b.write(true, "orders", messages...)
+		// In one shard they stand as they were written: the good ones in between keep
+		// a round going until no more keys can be held.
+		b.change("shard = 0")
+		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts = 3 })
+		b.until("all bad ones are parked", func() bool { return r.Stats().Parked == n })
+		b.expect(ids...)
+		require.Equal(b, n, b.count("state = 2 AND attempts = 3"))
+	}},
+
+	// The broker lives and takes nothing of one topic, of which more rows wait than a
+	// batch holds: those of other topics, before and behind them, go on.
+	{"ARefusedTopicHoldsUpNoOther", func(b *bench) {
+		b.Broker.Refuse(func(topic string, _ *message.Message) error {
+			if topic == "refused" {
+				return errNotTaken
+			}
+			return nil
+		})
+		var refused, taken []*message.Message
+		var ids []string
+		for i := range 1500 {
+			refused = append(refused, event(fmt.Sprintf("refused-%04d", i), fmt.Sprint(i)))
+		}
+		for i := range 300 {
+			ids = append(ids, fmt.Sprintf("taken-%03d", i))
+			taken = append(taken, event(ids[i], fmt.Sprintf("taken-%d", i%50)))
+		}
+		b.write(true, "orders", taken[:100]...)
+		b.write(true, "refused", refused...)
+		b.write(true, "orders", taken[100:200]...)
+		r, _ := b.relay(oneWorker, func(c *relay.Config) { c.MaxAttempts = 1 << 30 })
+		published := func(n int) func() bool { return func() bool { return len(b.Broker.IDs()) == n } }
+		b.until("the other topic goes on", published(200))
+		for i := 200; i < 300; i++ {
+			b.write(true, "orders", taken[i])
+			b.until("the other topic goes on, again and again", published(i+1))
+		}
+		require.ElementsMatch(b, ids, b.Broker.IDs())
+		require.Zero(b, b.count("state <> 0"))
+		require.NoError(b, r.Healthy())
+		b.Broker.Refuse(nil)
+		b.settled()
+		require.Len(b, b.Broker.IDs(), 1800)
+	}},
+
 	// Until it is parked, later rows of its key wait; those of others do not.
 	{"LaterRowsOfTheKeyWaitUntilItIsParked", func(b *bench) {
 		b.Broker.Refuse(refusing(errNotTaken))
@@ -126,7 +184,7 @@ var parking = []check{
 		require.Len(b, b.Broker.IDs(), 20)
 		require.Zero(b, b.count("attempts > 0"))
 		require.Zero(b, r.Stats().Failed)
-		require.NoError(b, r.Healthy())
+		b.until("every worker has got on", func() bool { return r.Healthy() == nil })
 	}},
 
 	// Nobody can be asked whether the broker is up: others getting through tells.
@@ -151,8 +209,7 @@ var parking = []check{
 
 	{"ARowThatIsNoMessageIsParked", func(b *bench) {
 		b.write(true, "orders", event("good", "k"), event("broken", "k"))
-		_, err := b.DB.Exec("UPDATE " + b.Outbox.Dialect.Quote(b.Outbox.Table) + " SET metadata = 'no JSON' WHERE uuid = 'broken'")
-		require.NoError(b, err)
+		b.change("metadata = 'no JSON' WHERE uuid = 'broken'")
 		b.relay()
 		b.expect("good")
 		require.EqualValues(b, 1, b.status().Parked)

@@ -151,3 +151,10 @@ func (b *bench) count(where string) (n int) {
 	require.NoError(b, b.DB.QueryRow("SELECT count(*) FROM "+b.Outbox.Dialect.Quote(b.Outbox.Table)+" WHERE "+where).Scan(&n))
 	return n
 }
+
+// change sets columns of rows behind everybody's back.
+func (b *bench) change(set string) {
+	b.Helper()
+	_, err := b.DB.Exec("UPDATE " + b.Outbox.Dialect.Quote(b.Outbox.Table) + " SET " + set)
+	require.NoError(b, err)
+}

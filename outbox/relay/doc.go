@@ -45,6 +45,12 @@
 // after later ones of its key: whoever retries it decides that this does no harm,
 // and discards it otherwise.
 //
+// A topic of which rows were refused is left alone for as long as that took, and one of
+// which many fail one after the other for the rest of its batch as well, so that a
+// topic that the broker does not take holds up no other one. A worker holds some
+// hundred keys at most. When a row of one more fails, those that are held go first,
+// until they are through or parked, and the topic waits in between, ever longer.
+//
 // When the broker is away nothing is at fault, and the relay waits for it.
 //
 // # Waking up

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ func unitOf(row claimed) unit {
 // hold is why a unit waits.
 type hold struct {
 	shard int
+	topic string // of the row that failed
 	until time.Time
 	pause *backoff.ExponentialBackOff
 	// published is the relay's count at the last failure: if it has grown by the
@@ -37,65 +39,113 @@ type hold struct {
 }
 
 const (
-	// maxHeld units of a worker: if it is more, it is not the rows.
+	// maxHeld units of a worker: if it is more, it is not the rows. No others are
+	// held until there is room.
 	maxHeld = 128
-	// maxStreak single rows that fail one after the other end a round.
+	// maxStreak single rows of a topic that fail one after the other end its part in
+	// a round.
 	maxStreak = 8
 )
 
-// hidden lists what is held and not yet due, for the claim to leave out.
-func (w *worker) hidden() (keys []string, ids []int64) {
-	now := time.Now()
+// rest is why a topic waits: the broker refuses messages of it. If it is all of them,
+// they would fill the batches, and those of other topics stand behind.
+type rest struct {
+	until time.Time
+	pause *backoff.ExponentialBackOff
+	told  bool
+}
+
+// hidden is what a claim leaves out.
+type hidden struct {
+	keys   []string
+	ids    []int64
+	topics []string
+}
+
+// hidden lists what is held and not yet due, and the topics that rest.
+func (w *worker) hidden(now time.Time) (h hidden) {
+	for topic := range w.rests {
+		if w.resting(topic, now) {
+			h.topics = append(h.topics, topic)
+		}
+	}
 	for unit, hold := range w.held {
 		switch {
-		case !hold.until.After(now):
+		case !w.waits(hold, now):
 		case unit.key != "":
-			keys = append(keys, unit.key)
+			h.keys = append(h.keys, unit.key)
 		default:
-			ids = append(ids, unit.id)
+			h.ids = append(h.ids, unit.id)
 		}
 	}
-	return keys, ids
+	return h
 }
 
-// ready leaves of a unit that is due only its first row: whether the others can
-// go is known after it. Units of which there is nothing to claim are forgotten,
-// because their rows were parked or discarded by hand, or are another relay's.
-func (w *worker) ready(batch []claimed) []claimed {
+func (w *worker) resting(topic string, now time.Time) bool {
+	rest := w.rests[topic]
+	return rest != nil && rest.until.After(now)
+}
+
+// waits reports whether a unit is not due: while the topic of the row that failed
+// rests, nobody sees that row, and the unit's rows of other topics would overtake it.
+func (w *worker) waits(hold *hold, now time.Time) bool {
+	return hold.until.After(now) || w.resting(hold.topic, now)
+}
+
+// ready splits a batch into the rows of units that nothing is known against, and
+// those of units that are held and due: of each of these only the first row, because
+// whether the others can go is known after it. The former go first, and what may fail
+// again holds them up as little as can be. Only when no more units can be held the
+// others do: each that gets through or is parked makes room for one.
+func (w *worker) ready(batch []claimed) (turns [2][]claimed) {
 	if len(w.held) == 0 {
-		return batch
+		return [2][]claimed{batch}
 	}
+	var fresh, due []claimed
 	first := map[unit]bool{}
-	batch = slices.DeleteFunc(batch, func(row claimed) bool {
-		unit := unitOf(row)
-		if w.held[unit] == nil {
-			return false
+	for _, row := range batch {
+		switch unit := unitOf(row); {
+		case w.held[unit] == nil:
+			fresh = append(fresh, row)
+		case !first[unit]:
+			first[unit] = true
+			due = append(due, row)
 		}
-		again := first[unit]
-		first[unit] = true
-		return again
-	})
-	return batch
+	}
+	if len(w.held) >= maxHeld {
+		return [2][]claimed{due, fresh}
+	}
+	return [2][]claimed{fresh, due}
 }
 
-// forget drops holds of shards that the worker has no lease of, and of units that
-// are due and have no rows.
-func (w *worker) forget(leases []lease, batch []claimed, complete bool) {
-	if len(w.held) == 0 {
+// forget drops holds of shards that the worker has no lease of, and what is due and has
+// no rows: they were parked or discarded by hand, or another relay published them. Of
+// shards that the claim did not read to their end nothing is known: there the rows may
+// wait behind those of the batch, and without the hold their pauses would begin anew.
+func (w *worker) forget(leases []lease, batch []claimed, read map[int]bool) {
+	if len(w.held) == 0 && len(w.rests) == 0 {
 		return
 	}
-	shards, units := map[int]bool{}, map[unit]bool{}
-	for _, lease := range leases {
-		shards[lease.shard] = true
-	}
+	units, topics := map[unit]bool{}, map[string]bool{}
 	for _, row := range batch {
-		units[unitOf(row)] = true
+		units[unitOf(row)], topics[row.topic] = true, true
 	}
-	now := time.Now()
+	owned, all := map[int]bool{}, true
+	for _, lease := range leases {
+		owned[lease.shard] = true
+		all = all && read[lease.shard]
+	}
 	for unit, hold := range w.held {
-		gone := complete && !hold.until.After(now) && !units[unit]
-		if gone || !shards[hold.shard] {
+		gone := read[hold.shard] && !w.waits(hold, w.looked) && !units[unit]
+		if gone || !owned[hold.shard] {
 			delete(w.held, unit)
+			continue
+		}
+		topics[hold.topic] = true
+	}
+	for topic := range w.rests {
+		if all && !w.resting(topic, w.looked) && !topics[topic] {
+			delete(w.rests, topic)
 		}
 	}
 }
@@ -107,17 +157,44 @@ type publication struct {
 	sent   []claimed
 	failed map[unit]bool // units of which a row failed in this round
 	before int64         // the relay's count of published rows when the round began
-	streak int
+	topics map[string]*part
+	part   *part // of the topic whose rows are sent now
 }
 
-// publish sends a batch, topic by topic, and settles what was sent.
-func (p *publication) publish(ctx context.Context, batch []claimed) error {
+// part is that of one topic in a round.
+type part struct {
+	lost    time.Duration // on sending what the broker did not take
+	sent    bool          // some of it was taken
+	streak  int
+	refused error // why the part is over
+	crowded error // why a unit failed that could not be held any more
+}
+
+// publish sends the turns of a batch and settles what was sent.
+func (p *publication) publish(ctx context.Context, turns [2][]claimed) error {
 	p.before = p.worker.relay.stats.published.Load()
+	var errs []error
+	for _, rows := range turns {
+		if err := p.turn(ctx, rows); err != nil {
+			errs = append(errs, err)
+			break
+		}
+	}
+	if err := errors.Join(append(errs, p.worker.settle(ctx, p.sent), p.silence())...); err != nil {
+		return err // nothing is known of topics, and the worker pauses
+	}
+	p.rest()
+	return nil
+}
+
+// turn sends rows, topic by topic.
+func (p *publication) turn(ctx context.Context, rows []claimed) error {
 	var topics []string
 	groups := map[string][]claimed{}
 	var errs []error
-	for _, row := range batch {
+	for _, row := range rows {
 		if row.broken != nil {
+			p.enter(row.topic)
 			errs = append(errs, p.fail(ctx, row, fmt.Errorf("%w: row does not make a message: %w", dedup.ErrBadOutput, row.broken)))
 			continue
 		}
@@ -127,12 +204,82 @@ func (p *publication) publish(ctx context.Context, batch []claimed) error {
 		groups[row.topic] = append(groups[row.topic], row)
 	}
 	for _, topic := range topics {
-		if err := p.try(ctx, topic, groups[topic]); err != nil {
+		if err := p.topic(ctx, topic, groups[topic]); err != nil {
 			errs = append(errs, err)
 			break
 		}
 	}
-	return errors.Join(append(errs, p.worker.settle(ctx, p.sent))...)
+	return errors.Join(errs...)
+}
+
+func (p *publication) enter(topic string) {
+	if p.topics[topic] == nil {
+		p.topics[topic] = &part{}
+	}
+	p.part = p.topics[topic]
+}
+
+// topic sends rows of one topic, unless its part in the round is over. An error says
+// that it is not the topic: the round ends.
+func (p *publication) topic(ctx context.Context, topic string, rows []claimed) error {
+	if p.enter(topic); p.part.refused != nil {
+		return nil
+	}
+	err := p.try(ctx, topic, rows)
+	if errors.Is(err, errRefused) {
+		p.part.refused = err
+		return nil
+	}
+	return err
+}
+
+// silence returns an error if nobody can be asked whether the broker is away, and it
+// refused topics and took nothing, from this worker or from another one, since the
+// round began.
+func (p *publication) silence() error {
+	relay := p.worker.relay
+	if relay.config.Ping != nil || relay.stats.published.Load() > p.before {
+		return nil
+	}
+	for _, part := range p.topics {
+		if err := cmp.Or(part.refused, part.crowded); err != nil {
+			return fmt.Errorf("%w: %w", errOutage, err)
+		}
+	}
+	return nil
+}
+
+// rest lets topics rest of which messages were not taken, for as long as that took:
+// however slowly the broker refuses them, other topics have half of the time. Units
+// that could not be held have no pauses of their own and would be tried again at once,
+// for ever; so the topic's pause grows then, until something of it gets through.
+func (p *publication) rest() {
+	w := p.worker
+	for topic, part := range p.topics {
+		r := w.rests[topic]
+		if part.lost == 0 {
+			if part.sent {
+				delete(w.rests, topic)
+			}
+			continue
+		}
+		if r == nil {
+			r = &rest{pause: w.relay.patience()}
+			w.rests[topic] = r
+		}
+		if part.sent {
+			r.pause.Reset()
+		}
+		pause := part.lost
+		if part.crowded != nil {
+			pause += r.pause.NextBackOff()
+		}
+		r.until = time.Now().Add(pause)
+		if err := cmp.Or(part.refused, part.crowded); err != nil && !r.told {
+			r.told = true
+			w.relay.config.Logger.Warn("outbox rows of a topic fail one after the other: other topics go on in between", "topic", topic, "error", err)
+		}
+	}
 }
 
 // try sends rows of one topic; when that fails, each half, and so on, so that in
@@ -142,15 +289,17 @@ func (p *publication) try(ctx context.Context, topic string, rows []claimed) err
 	if len(rows) == 0 {
 		return nil
 	}
+	began := time.Now()
 	err := p.worker.send(ctx, topic, rows)
 	if err == nil {
-		p.streak = 0
+		p.part.sent, p.part.streak = true, 0
 		p.sent = append(p.sent, rows...)
 		for _, row := range rows {
 			delete(p.worker.held, unitOf(row))
 		}
 		return nil
 	}
+	p.part.lost += time.Since(began)
 	if len(rows) == 1 {
 		return p.fail(ctx, rows[0], err)
 	}
@@ -192,8 +341,8 @@ func (p *publication) outage(ctx context.Context, cause error) error {
 
 const pingTimeout = 5 * time.Second
 
-// fail holds a row and its key, or parks it. An error says that it is not the
-// row: the round ends.
+// fail holds a row and its key, or parks it. An error says that it is not the row:
+// errRefused that its topic's part in the round ends, any other that the round does.
 func (p *publication) fail(ctx context.Context, row claimed, cause error) error {
 	w, relay := p.worker, p.worker.relay
 	never := errors.Is(cause, dedup.ErrBadOutput)
@@ -201,20 +350,25 @@ func (p *publication) fail(ctx context.Context, row claimed, cause error) error 
 		if err := p.outage(ctx, cause); err != nil {
 			return err
 		}
-		if p.streak++; len(w.held) >= maxHeld {
-			return fmt.Errorf("%w: %d keys are held: %w", errOutage, len(w.held), cause)
-		}
+		p.part.streak++
 	}
 	published := relay.stats.published.Load()
 	unit := unitOf(row)
+	p.failed[unit] = true
 	held := w.held[unit]
 	if held == nil {
+		// Units that are held already are counted and parked all the same, or there
+		// would never be room again.
+		if !never && len(w.held) >= maxHeld {
+			p.part.crowded = fmt.Errorf("%w: %d keys are held: %w", errRefused, len(w.held), cause)
+			return p.enough(cause)
+		}
 		held = &hold{shard: row.shard, pause: w.relay.rowPause(), published: p.before}
 		w.held[unit] = held
 	}
 	// Without anybody to ask, what tells is whether other rows got through.
 	counts := never || relay.config.Ping != nil || published > held.published
-	p.failed[unit] = true
+	held.topic = row.topic
 	held.published = published
 	held.until = time.Now().Add(held.pause.NextBackOff())
 	if counts {
@@ -222,10 +376,15 @@ func (p *publication) fail(ctx context.Context, row claimed, cause error) error 
 			return err
 		}
 	}
-	if p.streak >= maxStreak {
-		return fmt.Errorf("%w: %d messages in a row failed: %w", errOutage, p.streak, cause)
+	return p.enough(cause)
+}
+
+// enough ends a topic's part in the round when it is not single rows that fail.
+func (p *publication) enough(cause error) error {
+	if p.part.streak < maxStreak {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: %d messages in a row failed: %w", errRefused, p.part.streak, cause)
 }
 
 // record writes a failure down, and parks the row if it was the last one.

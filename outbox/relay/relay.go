@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,9 +28,9 @@ type Relay struct {
 	hot      atomic.Bool
 	restless atomic.Int64 // Unix nanoseconds
 
-	found  atomic.Int64 // rows since the last tick
-	stats  counters
-	broken atomic.Pointer[error]
+	found    atomic.Int64 // rows since the last tick
+	stats    counters
+	troubles troubles
 }
 
 // Stats counts what a relay has done since it was made.
@@ -57,9 +58,10 @@ func New(config Config) (*Relay, error) {
 		return nil, err
 	}
 	r := &Relay{config: config, table: table}
+	r.troubles.of = make([]error, 1+config.Workers)
 	r.leases = &leases{table: table, owner: config.Instance, ttl: config.Lease, held: map[int]lease{}, leaving: map[int]bool{}}
 	for i := range config.Workers {
-		r.workers = append(r.workers, &worker{relay: r, number: i, after: -1, wake: make(chan struct{}, 1), held: map[unit]*hold{}, again: map[int64]bool{}})
+		r.workers = append(r.workers, &worker{relay: r, number: i, after: -1, wake: make(chan struct{}, 1), held: map[unit]*hold{}, rests: map[string]*rest{}, again: map[int64]bool{}})
 	}
 	return r, nil
 }
@@ -113,12 +115,11 @@ func (r *Relay) Stats() Stats {
 }
 
 // Healthy returns why the relay does not get on now: the database or the broker
-// is away. A row that cannot be published is no such reason.
+// is away. It is over when a heartbeat or a look for rows succeeds, whichever had
+// failed, whether there is something to publish or not. A row that cannot be published
+// is no such reason, nor is a topic that the broker refuses while it answers Ping.
 func (r *Relay) Healthy() error {
-	if err := r.broken.Load(); err != nil {
-		return *err
-	}
-	return nil
+	return r.troubles.any()
 }
 
 // Table is the outbox.
@@ -132,8 +133,11 @@ func (r *Relay) keep(ctx context.Context) {
 	last := time.Now()
 	for {
 		changed, err := r.tick(ctx)
-		if err != nil && ctx.Err() == nil {
-			r.trouble(fmt.Errorf("keep leases: %w", err))
+		switch {
+		case err == nil:
+			r.cured(leasesPart)
+		case ctx.Err() == nil:
+			r.trouble(leasesPart, fmt.Errorf("keep leases: %w", err))
 		}
 		if changed {
 			r.Wake()
@@ -171,17 +175,46 @@ func (r *Relay) pace(passed time.Duration) {
 
 const restlessFor = 5 * time.Second
 
-// trouble notes that something is away; cured notes that it is back.
-func (r *Relay) trouble(err error) {
-	if r.broken.Swap(&err) == nil {
+// trouble notes that something is away for a part of the relay; cured that it is back.
+func (r *Relay) trouble(part int, err error) {
+	if r.troubles.set(part, err) {
 		r.config.Logger.Warn("outbox relay does not get on: it tries again", "error", err)
 	}
 }
 
-func (r *Relay) cured() {
-	if r.broken.Load() != nil && r.broken.Swap(nil) != nil {
+func (r *Relay) cured(part int) {
+	if r.troubles.set(part, nil) {
 		r.config.Logger.Info("outbox relay goes on")
 	}
+}
+
+// troubles are why parts of a relay do not get on: the leases, and each worker. Every
+// part tells for itself when it does again. One for all would be cleared by whichever
+// comes first: by a heartbeat though the broker is away, or by a worker that has no
+// rows though another one cannot publish its own.
+type troubles struct {
+	mu sync.Mutex
+	of []error
+}
+
+// leasesPart comes before the workers.
+const leasesPart = 0
+
+func (w *worker) part() int { return 1 + w.number }
+
+// set reports whether the first trouble came, or the last one went.
+func (t *troubles) set(part int, err error) (turned bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := cmp.Or(t.of...)
+	t.of[part] = err
+	return (before == nil) != (cmp.Or(t.of...) == nil)
+}
+
+func (t *troubles) any() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return cmp.Or(t.of...)
 }
 
 // patience paces tries while a database or a broker is away.
@@ -193,4 +226,7 @@ func (r *Relay) patience() *backoff.ExponentialBackOff {
 	return pause
 }
 
-var errOutage = errors.New("broker does not take messages")
+var (
+	errOutage  = errors.New("broker does not take messages")
+	errRefused = errors.New("broker does not take messages of the topic")
+)

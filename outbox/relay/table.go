@@ -107,20 +107,25 @@ type claimed struct {
 }
 
 // waiting reads rows of shards that wait, in the order of shards and within them
-// of ids, but for those held back.
-func (t *Table) waiting(ctx context.Context, shards []int, limit int, keys []string, ids []int64) (batch []claimed, err error) {
+// of ids, but for what is hidden.
+func (t *Table) waiting(ctx context.Context, shards []int, limit int, hidden hidden) (batch []claimed, err error) {
 	query := "SELECT shard, attempts, topic, message_key, " + outbox.MessageColumns + " FROM " + t.rows +
 		" WHERE state = 0 AND shard IN (" + join(shards) + ")"
-	args := make([]any, 0, len(keys)+1)
-	if len(ids) > 0 {
-		query += " AND id NOT IN (" + join(ids) + ")"
-	}
-	if len(keys) > 0 {
-		query += " AND message_key NOT IN (" + strings.Repeat("?, ", len(keys)-1) + "?)"
-		for _, key := range keys {
-			args = append(args, key)
+	args := make([]any, 0, len(hidden.keys)+len(hidden.topics)+1)
+	without := func(column string, values []string) {
+		if len(values) == 0 {
+			return
+		}
+		query += " AND " + column + " NOT IN (" + strings.Repeat("?, ", len(values)-1) + "?)"
+		for _, value := range values {
+			args = append(args, value)
 		}
 	}
+	if len(hidden.ids) > 0 {
+		query += " AND id NOT IN (" + join(hidden.ids) + ")"
+	}
+	without("message_key", hidden.keys)
+	without("topic", hidden.topics)
 	query += " ORDER BY shard, id LIMIT ?"
 	err = t.inOrder(ctx, func(rows *sql.Rows) error {
 		var c claimed

@@ -23,6 +23,10 @@ type worker struct {
 	after int
 	// held are the keys that wait because a row of theirs failed.
 	held map[unit]*hold
+	// rests are the topics that wait because the broker refuses them.
+	rests map[string]*rest
+	// looked is when the round began: what is due later its claim does not see.
+	looked time.Time
 	// again are rows that may have been published before, since an earlier try
 	// of this worker ended in an error.
 	again map[int64]bool
@@ -41,12 +45,14 @@ func (w *worker) run(ctx context.Context) {
 		found, err := w.round(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			w.relay.trouble(err)
+			w.relay.trouble(w.part(), err)
 			sleep(ctx, pause.NextBackOff())
 			continue
-		case found > 0:
+		case err == nil && (found > 0 || !w.suspects()):
 			pause.Reset()
-			w.relay.cured()
+			w.relay.cured(w.part())
+		}
+		if found > 0 {
 			continue
 		}
 		select {
@@ -59,17 +65,16 @@ func (w *worker) run(ctx context.Context) {
 
 // round publishes one batch and returns how many rows it found.
 func (w *worker) round(ctx context.Context) (found int, err error) {
+	w.looked = time.Now()
 	leases, err := w.leases(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var batch []claimed
-	if len(leases) > 0 {
-		if batch, err = w.claim(ctx, leases); err != nil {
-			return 0, err
-		}
+	batch, read, err := w.claim(ctx, leases)
+	if err != nil {
+		return 0, err
 	}
-	w.forget(leases, batch, w.after < 0)
+	w.forget(leases, batch, read)
 	if len(batch) == 0 {
 		return 0, nil
 	}
@@ -82,12 +87,16 @@ func (w *worker) round(ctx context.Context) (found int, err error) {
 	for _, lease := range leases {
 		byShard[lease.shard] = lease
 	}
-	p := &publication{worker: w, leases: byShard, failed: map[unit]bool{}}
+	p := &publication{worker: w, leases: byShard, failed: map[unit]bool{}, topics: map[string]*part{}}
 	// What was begun is finished even if the relay is to stop: a row that was
 	// published and not settled would be published again.
 	err = p.publish(context.WithoutCancel(ctx), w.ready(batch))
 	return len(batch), err
 }
+
+// suspects reports whether keys are held and nobody can be asked whether the broker is
+// away: that there is nothing else to publish then does not tell that it is back.
+func (w *worker) suspects() bool { return w.relay.config.Ping == nil && len(w.held) > 0 }
 
 // leases are those the worker may use now; those that others wait for it gives
 // back, since nothing of them is under way here.
@@ -101,9 +110,10 @@ func (w *worker) leases(ctx context.Context) ([]lease, error) {
 	return usable, nil
 }
 
-// claim reads the next batch. It writes nothing: the lease is the claim.
-func (w *worker) claim(ctx context.Context, leases []lease) ([]claimed, error) {
-	keys, ids := w.hidden()
+// claim reads the next batch, and tells which shards it read to their end. It writes
+// nothing: the lease is the claim.
+func (w *worker) claim(ctx context.Context, leases []lease) (batch []claimed, read map[int]bool, err error) {
+	hidden := w.hidden(w.looked)
 	for _, behind := range []bool{true, false} {
 		var shards []int
 		for _, lease := range leases {
@@ -114,19 +124,29 @@ func (w *worker) claim(ctx context.Context, leases []lease) ([]claimed, error) {
 		if len(shards) == 0 {
 			continue
 		}
-		batch, err := w.relay.table.waiting(ctx, shards, w.relay.config.Batch, keys, ids)
+		batch, err = w.relay.table.waiting(ctx, shards, w.relay.config.Batch, hidden)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		w.after = -1
 		if len(batch) == w.relay.config.Batch {
 			w.after = batch[len(batch)-1].shard
 		}
 		if len(batch) > 0 || len(shards) == len(leases) {
-			return batch, nil
+			return batch, toTheirEnd(shards, w.after), nil
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
+}
+
+// toTheirEnd are those of the shards of a claim that it read whole: if its batch was
+// full it ended in the middle of a shard and has not seen those behind.
+func toTheirEnd(shards []int, last int) map[int]bool {
+	read := map[int]bool{}
+	for _, shard := range shards {
+		read[shard] = last < 0 || shard < last
+	}
+	return read
 }
 
 // send publishes rows of one topic and settles them.
@@ -184,12 +204,22 @@ func (w *worker) doubt(rows []claimed) {
 	}
 }
 
-// due fires when the first held key is to be tried again.
+// due fires when the first held key, or topic that rests, is to be tried again.
 func (w *worker) due() <-chan time.Time {
 	var first time.Time
+	earlier := func(until time.Time) {
+		if first.IsZero() || until.Before(first) {
+			first = until
+		}
+	}
+	for topic, rest := range w.rests {
+		if w.resting(topic, w.looked) {
+			earlier(rest.until)
+		}
+	}
 	for _, hold := range w.held {
-		if first.IsZero() || hold.until.Before(first) {
-			first = hold.until
+		if !w.resting(hold.topic, hold.until) {
+			earlier(hold.until)
 		}
 	}
 	if first.IsZero() {

@@ -115,22 +115,35 @@ func (s *Schema) name(version int64) string {
 
 // createSchema creates the configured schema where it is missing. A user without
 // the right to do so is not asked for it while the schema is there.
+//
+// Two processes may both find it missing. PostgreSQL's IF NOT EXISTS does not see what
+// another transaction is creating either: the second waits for the first one's end and
+// then fails, so after an error the schema is looked for once more. When the first one
+// rolled back, the second has created it.
 func (s *Schema) createSchema(ctx context.Context) error {
 	if s.names.Schema == "" {
 		return nil
 	}
-	var found int
-	query := s.dialect.Rebind(`SELECT count(*) FROM information_schema.schemata WHERE schema_name = ?`)
-	if err := s.db.QueryRowContext(ctx, query, s.names.Schema).Scan(&found); err != nil {
-		return fmt.Errorf("look for schema %s: %w", s.names.Schema, err)
-	}
-	if found > 0 {
-		return nil
+	found, err := s.hasSchema(ctx)
+	if err != nil || found {
+		return err
 	}
 	if _, err := s.db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+s.dialect.QuoteName(s.names.Schema)); err != nil {
+		if found, _ := s.hasSchema(ctx); found {
+			return nil
+		}
 		return fmt.Errorf("create schema %s: %w", s.names.Schema, err)
 	}
 	return nil
+}
+
+func (s *Schema) hasSchema(ctx context.Context) (bool, error) {
+	var found int
+	query := s.dialect.Rebind(`SELECT count(*) FROM information_schema.schemata WHERE schema_name = ?`)
+	if err := s.db.QueryRowContext(ctx, query, s.names.Schema).Scan(&found); err != nil {
+		return false, fmt.Errorf("look for schema %s: %w", s.names.Schema, err)
+	}
+	return found > 0, nil
 }
 
 // Status lists all migrations. It only reads.

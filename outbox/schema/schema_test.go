@@ -76,6 +76,43 @@ func TestProcessesMigrateAtTheSameTime(t *testing.T) {
 	})
 }
 
+// PostgreSQL's CREATE SCHEMA IF NOT EXISTS fails when another process, which began
+// earlier and was not seen yet, has created it meanwhile.
+func TestProcessesCreateTheSchemaAtTheSameTime(t *testing.T) {
+	dsn := sqldbtest.New(t, sqldb.Postgres)
+	tables, db := open(t, sqldb.Postgres, dsn, schema.Names{Schema: "events"})
+	first, err := db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer first.Rollback()
+	_, err = first.Exec(`CREATE SCHEMA events`)
+	require.NoError(t, err)
+	second := make(chan error, 1)
+	go func() { _, err := tables.Up(t.Context()); second <- err }()
+	require.Eventually(t, func() bool {
+		var waits bool
+		require.NoError(t, db.QueryRow(`SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE SCHEMA%')`).Scan(&waits))
+		return waits
+	}, 30*time.Second, 5*time.Millisecond)
+	require.NoError(t, first.Commit())
+	require.NoError(t, <-second)
+	require.NoError(t, tables.Check(t.Context()))
+}
+
+// Where nobody has created the schema, the error of the attempt is what is said.
+func TestASchemaThatCannotBeCreated(t *testing.T) {
+	dsn := sqldbtest.New(t, sqldb.Postgres)
+	db := sqldbtest.Open(t, dsn, sqldb.Options{})
+	db.SetMaxOpenConns(1)
+	_, err := db.Exec(`SET SESSION AUTHORIZATION pg_monitor`) // may not create anything
+	require.NoError(t, err)
+	tables, err := schema.New(db, sqldb.Postgres, schema.Names{Schema: "events"})
+	require.NoError(t, err)
+	_, err = tables.Up(t.Context())
+	require.ErrorContains(t, err, "create schema events: ")
+	require.ErrorContains(t, err, "permission denied")
+}
+
 // A process that migrates has made the version table and not yet its first row, when
 // another one looks.
 func TestProcessMigratesWhileAnotherBegins(t *testing.T) {

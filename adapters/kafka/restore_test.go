@@ -1,0 +1,76 @@
+package kafka_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/kafka"
+	"github.com/hapax-go/hapax/dedup"
+)
+
+// A partition that is lost while the log of another one is still read gives the memory
+// of its table back once.
+func TestMemoryOfAPartitionLostWhileRestoring(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	config := fast(cluster.ListenAddrs())
+	config.Partitions = 2
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	topic, scope := newTopic(t), dedup.Scope{Service: "test", Handler: "handler"}
+	_, err = broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: "group", Window: time.Hour})
+	require.NoError(t, err)
+	subscribe := func() message.Subscriber {
+		subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: time.Second})
+		require.NoError(t, err)
+		_, err = subscriber.Subscribe(t.Context(), topic)
+		require.NoError(t, err)
+		return subscriber
+	}
+	require.NoError(t, subscribe().Close()) // makes the log
+
+	// The one partition's log can be read to its end, the other's not yet.
+	owner, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("owner"))
+	require.NoError(t, err)
+	defer owner.Close()
+	logged := func(partition int32, event string) {
+		require.NoError(t, owner.BeginTransaction())
+		require.NoError(t, owner.ProduceSync(t.Context(), &kgo.Record{
+			Topic: kafka.IDLogName("group", topic), Partition: partition, Value: kafka.LogOf(scope, event),
+		}).FirstErr())
+	}
+	logged(0, "readable")
+	require.NoError(t, owner.EndTransaction(t.Context(), kgo.TryCommit))
+	logged(1, "open")
+	subscriber := subscribe()
+	until := func(reached func(kafka.Stats) bool, what string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			stats, err := broker.Stats(t.Context())
+			return err == nil && reached(stats)
+		}, 20*time.Second, 5*time.Millisecond, what)
+	}
+	until(func(stats kafka.Stats) bool { return stats.IDs == 1 }, "nothing was restored")
+
+	cluster.ControlKey(kmsg.Heartbeat.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		answer := request.ResponseKind().(*kmsg.HeartbeatResponse)
+		answer.ErrorCode = kerr.UnknownMemberID.Code
+		return answer, nil, true
+	})
+	until(func(stats kafka.Stats) bool { return stats.LostPartitions == 2 && stats.IDs == 1 }, "the partitions did not go and come back")
+	require.NoError(t, owner.EndTransaction(t.Context(), kgo.TryCommit))
+	until(func(stats kafka.Stats) bool { return stats.IDs == 2 }, "not everything was restored")
+	require.NoError(t, subscriber.Close())
+	until(func(stats kafka.Stats) bool { return stats.IDBytes == 0 }, "memory was given back that was not taken, or was not given back")
+}
