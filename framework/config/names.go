@@ -14,7 +14,7 @@ var Checks = []string{
 	"ledger-connection", "ledger-one-host", "ledger-volatile",
 	"rabbitmq-blocked", "rabbitmq-classic-queues", "rabbitmq-connection", "rabbitmq-dead-letters-at-most-once",
 	"rabbitmq-handler-timeout", "rabbitmq-queue", "rabbitmq-queue-differs", "rabbitmq-queue-left-over",
-	"rabbitmq-queue-limits", "rabbitmq-queue-type", "rabbitmq-window-too-short",
+	"rabbitmq-queue-limits", "rabbitmq-queue-order", "rabbitmq-queue-type", "rabbitmq-unrouted", "rabbitmq-window-too-short",
 	"redis-clock", "redis-eviction", "redis-info", "redis-loss", "redis-min-replicas", "redis-persistence", "redis-version",
 	"sql-clock", "sql-connection", "sql-durability", "sql-engine", "sql-index", "sql-isolation", "sql-schema",
 	"sqlite-synchronous", "sqlite-wal", "sqlite-writable",
