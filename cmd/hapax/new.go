@@ -29,7 +29,9 @@ defaults.
 
 When this command was not installed from a released version, the service's go.mod
 replaces the framework with a checkout of it: the one above the working directory,
-above this command, or where this command was built; --replace names another.`,
+above this command, or where this command was built; --replace names another. A
+command that was built with -trimpath, as make build does, does not know where it was
+built: once it is copied elsewhere, run it from within a checkout, or use --replace.`,
 		Example: `  hapax new fulfilment
   hapax new shop --broker kafka --sql postgres --module example.com/shop --dir services/shop`,
 		Args: cobra.MaximumNArgs(1),
@@ -62,10 +64,11 @@ above this command, or where this command was built; --replace names another.`,
 			if err := scaffold.Write(dir, files, force); err != nil {
 				return err
 			}
+			tidy := scaffold.Tidy(command.Context(), dir) == nil // else it is among the next steps
 			if *asJSON {
 				return printJSON(command.OutOrStdout(), created(o, dir, files))
 			}
-			_, err = fmt.Fprint(command.OutOrStdout(), nextSteps(o, dir, len(files)))
+			_, err = fmt.Fprint(command.OutOrStdout(), nextSteps(o, dir, len(files), tidy))
 			return err
 		},
 	}
@@ -147,14 +150,14 @@ func created(o scaffold.Options, dir string, files []scaffold.File) service {
 }
 
 // nextSteps says what to do with a new service.
-func nextSteps(o scaffold.Options, dir string, files int) string {
+func nextSteps(o scaffold.Options, dir string, files int, tidy bool) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s: service %s on %s, %d files\n", dir, o.Name, o.Broker, files)
 	if folder := o.Framework.Folder; folder != "" {
 		fmt.Fprintf(&text, "go.mod takes the framework from %s\n", folder)
 	}
 	fmt.Fprintf(&text, "\n  cd %s\n", dir)
-	if o.Framework.Version != "" {
+	if !tidy {
 		text.WriteString("  go mod tidy\n")
 	}
 	text.WriteString("  make test\n")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,6 +24,10 @@ func TestNew(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "shop: service shop on kafka, 23 files\ngo.mod takes the framework from "+checkout+
 		"\n\n  cd shop\n  make test\n  make up\n  make run\n", text)
+	tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy", "-diff")
+	tidy.Dir, tidy.Env = "shop", append(os.Environ(), "GOPROXY=off")
+	diff, err := tidy.CombinedOutput()
+	require.NoError(t, err, string(diff))
 	settings, err := os.ReadFile("shop/hapax.yaml")
 	require.NoError(t, err)
 	require.Contains(t, string(settings), "\nbroker: kafka\n")

@@ -25,7 +25,8 @@ type Framework struct {
 
 // ErrNoFramework: no released version and no checkout was found.
 var ErrNoFramework = errors.New("this hapax command was not installed from a released version, and no checkout of " + frameworkModule +
-	" was found above the working directory, above the command, or where it was built: say where it is with --replace PATH")
+	" was found above the working directory, above the command, or where it was built (which it does not know when it was built with -trimpath, as make build does): " +
+	"clone https://" + frameworkModule + " if you have no checkout, and pass --replace PATH-OF-THE-CHECKOUT")
 
 // Find says where new services have the framework from. A replace folder, if
 // given, must be a checkout. Otherwise it is the version this command was installed

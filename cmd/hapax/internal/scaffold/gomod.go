@@ -1,8 +1,10 @@
 package scaffold
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"golang.org/x/mod/modfile"
@@ -57,6 +59,18 @@ func moduleFiles(o Options) ([]File, error) {
 	made.Cleanup()
 	text := modfile.Format(made.Syntax)
 	return []File{{Path: "go.mod", Data: text}, {Path: "go.sum", Data: sums}}, nil
+}
+
+// Tidy leaves in go.mod and go.sum what the service needs, of all that the framework
+// does. It uses the module cache only: nobody should wait for a network here. When
+// that has too little, it fails, and the files stay as they are, which works too.
+func Tidy(ctx context.Context, folder string) error {
+	command := exec.CommandContext(ctx, "go", "mod", "tidy")
+	command.Dir, command.Env = folder, append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=mod")
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("tidy go.mod: %w: %s", err, output)
+	}
+	return nil
 }
 
 // direct reports whether a service imports packages of a module itself.
