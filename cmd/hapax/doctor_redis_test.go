@@ -56,7 +56,7 @@ func TestDoctorOnRedis(t *testing.T) {
 		{what: "a file that nobody flushes", plant: plant("--appendonly", "yes", "--appendfsync", "no"), check: "redis-persistence", says: "appendfsync is no", warning: true},
 		{what: "a ledger that evicts", plant: ledger("--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"), check: "redis-eviction", says: "evicts marks", runs: true},
 		{what: "a ledger that a restart forgets", plant: ledger("--appendonly", "no", "--save", ""), check: "redis-persistence", says: "a restart loses every message and every mark", runs: true},
-		{what: "no ledger", plant: func(t *testing.T) (string, string) {
+		{what: "no ledger", needed: true, plant: func(t *testing.T) (string, string) {
 			return embedded(t, "dedup: {strategy: consumer, ledger: {dsn: \"redis://127.0.0.1:1/0\"}}\n"), "orders"
 		}, check: "ledger-connection", says: "127.0.0.1:1"},
 	})

@@ -167,7 +167,6 @@ func TestDoctorOnTheConfig(t *testing.T) {
 		{what: "a window shorter than the longest redelivery", plant: plant("dedup: {window: 10s, lease: 30s}\n"), check: "dedup-window", says: "dedup.window is 10s, but a copy may be handed out again 1m35s after", runs: true},
 		{what: "a handler's window that is too short", plant: plant("handlers: {orders: {window: 20s}}\n"), check: "dedup-window", says: "dedup.window is 20s", runs: true},
 		{what: "a database that is away", plant: plant("sql: {dsn: \"postgres://127.0.0.1:1/shop?sslmode=disable\"}\n"), check: "sql-connection", says: "127.0.0.1", needed: true},
-		{what: "a ledger that is away", plant: plant("dedup: {strategy: consumer, ledger: {dsn: \"redis://127.0.0.1:1\"}}\n"), check: "ledger-connection", says: "127.0.0.1", needed: true},
 		{what: "no deduplication", plant: plant("dedup: {strategy: none}\n"), check: "dedup-off", says: "every copy takes effect", warning: true},
 		{what: "a ledger in memory", plant: plant("dedup: {strategy: consumer, allow_volatile: true, ledger: {store: memory}}\n"), check: "ledger-volatile", says: "forgets when the process ends", warning: true},
 	})
