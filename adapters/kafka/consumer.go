@@ -154,16 +154,16 @@ func (c *consumer) options() []kgo.Opt {
 func (c *consumer) poll() {
 	defer close(c.polled)
 	var batch []*delivery
-	var round context.Context
+	round := c.newRound()
 	for {
-		if round == nil || round.Err() != nil {
-			var wake context.CancelFunc
-			round, wake = context.WithCancel(c.polling)
-			defer wake() // of the few there are, until the end
-			c.woken.Store(&wake)
-		}
 		client := c.client.Load()
 		fetches := client.PollRecords(round, pollRecords)
+		woken := round.Err() != nil
+		if woken {
+			// Before the look at what there is to see: a call to wake that comes from
+			// here on, also while the records are passed on, ends the next poll at once.
+			round = c.newRound()
+		}
 		if c.polling.Err() != nil || fetches.IsClientClosed() {
 			client.AllowRebalance()
 			return
@@ -179,8 +179,8 @@ func (c *consumer) poll() {
 		}
 		deleted := false
 		fetches.EachError(func(_ string, number int32, err error) {
-			if errors.Is(err, context.Canceled) && round.Err() != nil {
-				return // woken; records may have come with it all the same
+			if errors.Is(err, context.Canceled) && woken {
+				return // records may have come with it all the same
 			}
 			c.logger.Warn("fetch: trying again", "partition", number, "error", err)
 			deleted = deleted || replaced(err)
@@ -210,6 +210,13 @@ func (c *consumer) poll() {
 			return
 		}
 	}
+}
+
+// newRound is a context for polls, until somebody wakes them.
+func (c *consumer) newRound() context.Context {
+	round, wake := context.WithCancel(c.polling)
+	c.woken.Store(&wake)
+	return round
 }
 
 // rejection is why a group refuses a member for good.

@@ -59,6 +59,10 @@
 // the same: one that still handles messages of the old topic may commit their
 // offsets on the new one, which is then consumed from there.
 //
+// The protocol of a group (ServerSideGroups) is changed while all of its consumers are
+// stopped. A broker that converts a group in the middle of a rebalance gives partitions
+// away whose owner has not handed them over, and takes both owners' commits.
+//
 // Attempts are counted by a consumer for itself: a message that kills its consumer
 // is not given up after MaxDeliveries, because Kafka has no place to count.
 package kafka

@@ -56,7 +56,8 @@ func load(events int) int {
 func (s scenario) run(t *testing.T, brokers []string) fault.Report {
 	t.Helper()
 	o := s.order
-	o.Brokers, o.Input, o.Group = brokers, newTopic(t), "group"
+	o.Brokers, o.Input = brokers, newTopic(t)
+	o.Group = "group" + o.Input // of its own: members of another protocol, or that stand still, belong to other scenarios
 	o.Output = o.Input + ".out"
 	for stage := range max(s.stages-1, 0) {
 		o.Via = append(o.Via, fmt.Sprint(o.Input, ".via-", stage))
