@@ -40,7 +40,7 @@ func batcher(t *testing.T, config kafka.Config, topic string) (broker *kafka.Bro
 		}
 		return nil, err
 	}, dedup.Batching{Size: 20, Wait: time.Second})
-	router.AddNoPublisherHandler("handler", topic, subscriber, func(msg *message.Message) error {
+	router.AddConsumerHandler("handler", topic, subscriber, func(msg *message.Message) error {
 		_, err := handle(msg)
 		return err
 	})

@@ -129,7 +129,7 @@ func TestForgottenWithAFullWindow(t *testing.T) {
 	require.NoError(t, err)
 	handling, forgotten := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
-	router.AddNoPublisherHandler("handler", topic, subscriber, func(msg *message.Message) error {
+	router.AddConsumerHandler("handler", topic, subscriber, func(msg *message.Message) error {
 		switch calls.Add(1) {
 		case 1:
 			close(handling)

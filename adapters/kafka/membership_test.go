@@ -251,7 +251,7 @@ func TestTransactionsDuringAnothersRebalance(t *testing.T) {
 	require.NoError(t, err)
 	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
 	require.NoError(t, err)
-	router.AddNoPublisherHandler("handler", s.topic, subscriber, func(*message.Message) error { return nil }).AddMiddleware(once.Wrap)
+	router.AddConsumerHandler("handler", s.topic, subscriber, func(*message.Message) error { return nil }).AddMiddleware(once.Wrap)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- router.Run(ctx) }()
