@@ -112,13 +112,9 @@ func windowFinding(cfg *config.Config, handler string, rule dedup.Rule) adapters
 	return finding
 }
 
-// needed are the checks of what a service opens when it starts: it fails without, and
-// allowing them would only change the message.
-var needed = []string{"broker-connection", "ledger-connection", "sql-connection", "sql-schema", "strategy"}
-
 // Allowed reports whether a config lets a service start in spite of a finding.
 func Allowed(finding adapters.Finding, allow []string) bool {
-	return slices.Contains(allow, finding.Name) && !slices.Contains(needed, finding.Name)
+	return slices.Contains(allow, finding.Name) && !slices.Contains(config.Needed, finding.Name)
 }
 
 // judge turns findings into what keeps the service from starting, and logs the
@@ -131,7 +127,7 @@ func judge(findings []adapters.Finding, allow []string, logger *slog.Logger) err
 		if finding.About != "" {
 			about = " of " + finding.About
 		}
-		if !slices.Contains(needed, finding.Name) {
+		if !slices.Contains(config.Needed, finding.Name) {
 			hint = fmt.Sprintf(" (to start anyway: add %q to allow)", finding.Name)
 		}
 		switch {

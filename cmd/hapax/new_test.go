@@ -22,12 +22,16 @@ func TestNew(t *testing.T) {
 	t.Chdir(t.TempDir())
 	text, err := run(t, "new", "shop", "--broker", "kafka")
 	require.NoError(t, err)
-	require.Equal(t, "shop: service shop on kafka, 23 files\ngo.mod takes the framework from "+checkout+
-		"\n\n  cd shop\n  make test\n  make up\n  make run\n", text)
 	tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy", "-diff")
 	tidy.Dir, tidy.Env = "shop", append(os.Environ(), "GOPROXY=off")
 	diff, err := tidy.CombinedOutput()
-	require.NoError(t, err, string(diff))
+	steps := "  make test\n  make up\n  make run\n"
+	if strings.Contains(string(diff), "module lookup disabled by GOPROXY=off") {
+		steps = "  go mod tidy\n" + steps // on a new machine: tidying looks at more than building does
+	} else {
+		require.NoError(t, err, string(diff))
+	}
+	require.Equal(t, "shop: service shop on kafka, 23 files\ngo.mod takes the framework from "+checkout+"\n\n  cd shop\n"+steps, text)
 	settings, err := os.ReadFile("shop/hapax.yaml")
 	require.NoError(t, err)
 	require.Contains(t, string(settings), "\nbroker: kafka\n")

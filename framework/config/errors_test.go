@@ -100,6 +100,16 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:12:43: handlers.H.claim: found "optimistic", but strategy consumer supports only pessimistic`,
 			},
 		},
+		"dead letters in a circle": {
+			file: "service: a\ntopics:\n  a: {dead_letter: b}\n  b: {dead_letter: c}\n  c: {dead_letter: b}\n  d: {dead_letter: e}\n",
+			want: []string{
+				`hapax.yaml:4:20: topics.b.dead_letter: leads back to the topic (b, c, b): dead letters would be processed again, without an end`,
+			},
+		},
+		"checks that cannot be allowed": {
+			file: "service: a\nallow: [sql-connection]\n",
+			want: []string{`hapax.yaml:2:8: allow: found "sql-connection", but no service can start without what that check looks for: remove it`},
+		},
 		"checks that do not exist": {
 			file: "service: a\nallow: [kafka-min-irs, redis-eviction, everything]\n",
 			want: []string{

@@ -22,9 +22,14 @@ var Checks = []string{
 	"strategy",
 }
 
-// allow checks that what is allowed exists.
+// Needed are the checks of what a service opens when it starts: it fails without, and
+// allowing them would only change the message.
+var Needed = []string{"broker-connection", "ledger-connection", "sql-connection", "sql-schema", "strategy"}
+
+// allow checks that what is allowed exists, and can be.
 func (v checker) allow() {
 	for _, name := range v.config.Allow {
+		v.that(!slices.Contains(Needed, name), "allow", nil, "found %q, but no service can start without what that check looks for: remove it", name)
 		v.that(slices.Contains(Checks, name), "allow", nil, "found %q, which is no check: %s", name,
 			didYouMean(name, Checks, "hapax doctor lists those that the config is subject to"))
 	}

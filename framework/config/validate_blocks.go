@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // broker checks that the block of the broker in use is complete, and that what
@@ -94,6 +95,11 @@ func (v checker) topics() {
 	for logical, topic := range sorted(v.config.Topics) {
 		path := "topics" + bracket(logical)
 		v.that(topic.DeadLetter != logical, join(path, "dead_letter"), nil, "found the topic itself, expected another: its dead letters would be processed again")
+		if topic.DeadLetter != logical {
+			if way := v.lettersBack(logical); len(way) > 0 && logical == slices.Min(way) {
+				v.that(false, join(path, "dead_letter"), nil, "leads back to the topic (%s): dead letters would be processed again, without an end", strings.Join(append(way, logical), ", "))
+			}
+		}
 		if topic.Name == "" {
 			continue
 		}
@@ -101,6 +107,22 @@ func (v checker) topics() {
 		v.that(!taken, join(path, "name"), nil, "found %q, which is the name of topic %q already: two topics cannot share one", topic.Name, owner)
 		owners[topic.Name] = logical
 	}
+}
+
+// lettersBack is the way that the dead letters of a topic take back to it, from topic to
+// topic; none if they do not come back.
+func (v checker) lettersBack(start string) []string {
+	way := []string{start}
+	for next := v.config.Topics[start].DeadLetter; next != ""; next = v.config.Topics[next].DeadLetter {
+		if next == start {
+			return way
+		}
+		if slices.Contains(way, next) {
+			return nil // a circle that does not include start
+		}
+		way = append(way, next)
+	}
+	return nil
 }
 
 // databases checks the sql block and the ledger.

@@ -9,8 +9,6 @@ package failpoint
 import (
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -102,18 +100,4 @@ func OnHit(n int64, action Action) Action {
 		}
 		return action()
 	}
-}
-
-// ArmKills arms points from a specification such as "after-handle@3,before-ack@1":
-// SIGKILL at the given hit of the point.
-func ArmKills(specification string) error {
-	for item := range strings.SplitSeq(specification, ",") {
-		name, at, _ := strings.Cut(item, "@")
-		n, err := strconv.ParseInt(at, 10, 64)
-		if err != nil || n < 1 {
-			return fmt.Errorf("parse failpoint %q: expected point@hit, such as %s@1", item, AfterHandle)
-		}
-		Arm(Point(name), OnHit(n, Kill))
-	}
-	return nil
 }

@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -77,26 +75,6 @@ func Attach(ctx context.Context) (context.Context, error) {
 func dieWithHarness() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	_ = failpoint.Kill()
-}
-
-// ArmFromEnv arms the failpoints named in HAPAX_FAILPOINTS, such as
-// "after-handle@37,before-ack@1". Only children of a harness call it. A name
-// that is no failpoint is an error: a fault that never strikes proves nothing.
-func ArmFromEnv() error {
-	specification := os.Getenv(envFailpoints)
-	if specification == "" {
-		return nil
-	}
-	for item := range strings.SplitSeq(specification, ",") {
-		name, _, _ := strings.Cut(item, "@")
-		if !slices.Contains(failpoint.Points, failpoint.Point(name)) {
-			return fmt.Errorf("read %s: unknown failpoint %q, expected one of %v", envFailpoints, name, failpoint.Points)
-		}
-	}
-	if err := failpoint.ArmKills(specification); err != nil {
-		return fmt.Errorf("read %s: %w", envFailpoints, err)
-	}
-	return nil
 }
 
 type linkKey struct{}

@@ -46,6 +46,7 @@ func TestStartErrors(t *testing.T) {
 		`role "oops" is unknown`:                             {Name: "four", Role: "oops"},
 		`unknown failpoint "after-lunch", expected one of [`: {Name: "five", Role: "idle", Failpoints: "before-ack@1,after-lunch@1"},
 		`expected point@hit`:                                 {Name: "six", Role: "idle", Failpoints: "before-ack"},
+		`expected point@hit:pause`:                           {Name: "seven", Role: "idle", Failpoints: "before-ack@1:soon"},
 	} {
 		child, err := fault.Start(command)
 		require.NoError(t, err)
@@ -104,6 +105,18 @@ func TestFailpointKillsAtTheNthHit(t *testing.T) {
 	child := start(t, fault.Command{Name: "struck", Role: "struck", Failpoints: "after-handle@37", OnEvent: onEvent})
 	require.Equal(t, syscall.SIGKILL, wait(t, child).Signal)
 	require.Len(t, received, 37)
+}
+
+// A child that is to freeze does nothing for that long, and goes on then.
+func TestFailpointFreezesAtTheNthHit(t *testing.T) {
+	received, onEvent := numbers()
+	before := time.Now()
+	child := start(t, fault.Command{Name: "frozen", Role: "struck", Failpoints: "after-handle@37:1s", OnEvent: onEvent})
+	for range 38 {
+		receive(t, received)
+	}
+	require.GreaterOrEqual(t, time.Since(before), time.Second)
+	require.NoError(t, child.Close())
 }
 
 // What a child started ends with it: when it is killed, and when it just ends

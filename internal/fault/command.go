@@ -28,8 +28,9 @@ type Command struct {
 	Args []string
 	// Env is added to the harness's own environment, as "NAME=value".
 	Env []string
-	// Failpoints are crash points to arm in the child, such as
-	// "after-handle@37": SIGKILL at the 37th hit. Empty: none.
+	// Failpoints are where the child strikes itself, such as "after-handle@37": SIGKILL
+	// at the 37th hit; or "after-handle@37:3s": SIGSTOP there, and SIGCONT after 3
+	// seconds. Several are separated by commas. Empty: none.
 	Failpoints string
 	// OnEvent receives what the child sends with Emit, one call at a time and
 	// in the child's order. The child waits while it runs. Nil: dropped.

@@ -95,7 +95,7 @@ func TestTheKubernetesManifests(t *testing.T) {
 		require.Equal(t, at(t, deployment.Spec, "selector", "matchLabels"), at(t, deployment.Spec, "template", "metadata", "labels"))
 		require.Equal(t, true, at(t, pod, "securityContext", "runAsNonRoot"))
 		require.Equal(t, false, at(t, pod, "enableServiceLinks"), "a Service called hapax would set HAPAX_ variables")
-		require.Greater(t, at(t, pod, "terminationGracePeriodSeconds"), uint64(30), "longer than shutdown.drain_timeout")
+		require.Greater(t, at(t, pod, "terminationGracePeriodSeconds"), uint64(2*(30+5)), "longer than handlers and relay may take")
 		container := at(t, pod, "containers", 0)
 		require.Equal(t, "/healthz", at(t, container, "livenessProbe", "httpGet", "path"))
 		require.Equal(t, "/readyz", at(t, container, "readinessProbe", "httpGet", "path"))
