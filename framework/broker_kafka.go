@@ -16,7 +16,7 @@ import (
 // openKafka maps the kafka block to the adapter's config.
 func openKafka(ctx context.Context, cfg *config.Config, logger *slog.Logger) (adapters.Broker, error) {
 	block := cfg.Kafka
-	encryption, err := tlsConfig(block.TLS)
+	encryption, err := tlsConfig(cfg, block.TLS)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Where("kafka.tls"), err)
 	}
@@ -30,7 +30,7 @@ func openKafka(ctx context.Context, cfg *config.Config, logger *slog.Logger) (ad
 		sasl.Token = func(context.Context) (string, error) { return token, nil }
 	case block.SASL.TokenFile != "":
 		sasl.Token = func(context.Context) (string, error) {
-			token, err := os.ReadFile(block.SASL.TokenFile)
+			token, err := os.ReadFile(cfg.File(block.SASL.TokenFile))
 			return strings.TrimSpace(string(token)), err
 		}
 	}

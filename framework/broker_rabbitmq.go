@@ -15,7 +15,7 @@ import (
 
 // openRabbitMQ maps the rabbitmq block to the adapter's config.
 func openRabbitMQ(ctx context.Context, cfg *config.Config, logger *slog.Logger) (adapters.Broker, error) {
-	encryption, err := tlsConfig(cfg.RabbitMQ.TLS)
+	encryption, err := tlsConfig(cfg, cfg.RabbitMQ.TLS)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Where("rabbitmq.tls"), err)
 	}

@@ -28,7 +28,7 @@ func openRedis(ctx context.Context, cfg *config.Config, logger *slog.Logger) (ad
 // ledger.
 func redisConfig(cfg *config.Config, logger *slog.Logger) (redis.Config, error) {
 	block := cfg.Redis
-	encryption, err := tlsConfig(block.TLS)
+	encryption, err := tlsConfig(cfg, block.TLS)
 	if err != nil {
 		return redis.Config{}, fmt.Errorf("%s: %w", cfg.Where("redis.tls"), err)
 	}

@@ -8,7 +8,7 @@ import (
 
 // SQLitePath is sqlite.path as the process opens it: relative to the folder of the file
 // that was loaded, so that every command and the service mean the same file.
-func (c *Config) SQLitePath() string { return c.fromFolder(c.SQLite.Path) }
+func (c *Config) SQLitePath() string { return c.File(c.SQLite.Path) }
 
 // DatabaseDSN is sql.dsn as the process opens it: a file's path is relative to the
 // folder of the file that was loaded.
@@ -19,7 +19,8 @@ func (c *Config) DatabaseDSN() DSN {
 	return c.dsnFromFolder(c.SQL.DSN)
 }
 
-func (c *Config) fromFolder(path string) string {
+// File is a path of the config, such as kafka.tls.ca_file, as the process opens it.
+func (c *Config) File(path string) string {
 	if path == "" || c.folder == "" || filepath.IsAbs(path) || strings.Contains(path, ":memory:") {
 		return path
 	}
@@ -28,11 +29,11 @@ func (c *Config) fromFolder(path string) string {
 
 var fileScheme = regexp.MustCompile(`^((file|sqlite):(//)?)?`)
 
-// dsnFromFolder is fromFolder for the path in a connection string of SQLite.
+// dsnFromFolder is File for the path in a connection string of SQLite.
 func (c *Config) dsnFromFolder(dsn DSN) DSN {
 	scheme := fileScheme.FindString(string(dsn))
 	path, options, some := strings.Cut(strings.TrimPrefix(string(dsn), scheme), "?")
-	path = scheme + c.fromFolder(path)
+	path = scheme + c.File(path)
 	if some {
 		path += "?" + options
 	}

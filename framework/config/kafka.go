@@ -55,7 +55,8 @@ type SASL struct {
 	// Token for oauthbearer. Default: none.
 	Token Secret `yaml:"token" example:"${KAFKA_TOKEN}"`
 	// TokenFile has the token for oauthbearer when token is not set; it is read
-	// for each connection, so that a rotated token is taken up. Default: none.
+	// for each connection, so that a rotated token is taken up; relative to the folder
+	// of hapax.yaml. Default: none.
 	TokenFile string `yaml:"token_file" example:"/var/run/secrets/kafka/token"`
 }
 

@@ -1,6 +1,7 @@
 package config
 
-// TLS encrypts connections to a broker.
+// TLS encrypts connections to a broker. Its files are relative to the folder of
+// hapax.yaml.
 type TLS struct {
 	// Enabled turns TLS on. Default false.
 	Enabled bool `yaml:"enabled"`
