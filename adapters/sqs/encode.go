@@ -223,7 +223,7 @@ func decode(m *types.Message) (*message.Message, error) {
 			msg.Metadata[dedup.MetaPublishedAt] = time.UnixMilli(sent).UTC().Format(time.RFC3339Nano)
 		}
 	}
-	if id := brokerID(m); id != "" && msg.Metadata[dedup.MetaEventID] == "" {
+	if id := brokerID(m, msg.UUID); id != "" && msg.Metadata[dedup.MetaEventID] == "" {
 		msg.Metadata[dedup.MetaBrokerID] = id
 	}
 	return msg, err

@@ -116,11 +116,30 @@ func TestFIFOIdentities(t *testing.T) {
 	id, _ = fifoIDs(message.NewMessage("", nil))
 	require.True(t, strings.HasPrefix(id, noID))
 	m := &types.Message{Body: aws.String("hello"), Attributes: map[string]string{"MessageDeduplicationId": id}}
-	require.Empty(t, brokerID(m))
+	require.Empty(t, brokerID(m, "uuid"))
 	m.Attributes["MessageDeduplicationId"] = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-	require.Empty(t, brokerID(m), "SQS made it of the content")
+	require.Empty(t, brokerID(m, "uuid"), "SQS made it of the content")
 	m.Attributes["MessageDeduplicationId"] = "theirs"
-	require.Equal(t, "theirs", brokerID(m))
+	require.Equal(t, "theirs", brokerID(m, "uuid"))
+
+	// The UUID as deduplication ID is no identity by itself: dedup.id.ignore_uuid must
+	// reach the pointer behind it.
+	for _, uuid := range []string{"uuid", strings.Repeat("x", 129)} {
+		sent := message.NewMessage(uuid, []byte(`{"id": 7}`))
+		id, _ := fifoIDs(sent)
+		back, err := decode(&types.Message{
+			Body: aws.String(string(sent.Payload)), Attributes: map[string]string{"MessageDeduplicationId": id},
+			MessageAttributes: map[string]types.MessageAttributeValue{official.UUIDAttribute: {DataType: aws.String("String"), StringValue: &uuid}},
+		})
+		require.NoError(t, err)
+		found, source, err := dedup.Identity{IgnoreUUID: true, Pointer: "/id"}.Find(back)
+		require.NoError(t, err)
+		require.Equal(t, dedup.SourcePointer, source)
+		require.Equal(t, "7", found)
+		found, _, err = dedup.Identity{}.Find(back)
+		require.NoError(t, err)
+		require.Equal(t, uuid, found)
+	}
 }
 
 // What is taken from a producer can be buried, with the longest reason there may be.

@@ -59,10 +59,11 @@ func legalID(id string) string {
 
 // brokerID returns the deduplication ID that the producer chose, "" for none: an
 // ID that SQS made of the content says nothing about the event, two of which may
-// well have the same content.
-func brokerID(m *types.Message) string {
+// well have the same content, and one that is only the UUID says no more than that, which
+// dedup.id.ignore_uuid passes over.
+func brokerID(m *types.Message, uuid string) string {
 	id := m.Attributes[string(types.MessageSystemAttributeNameMessageDeduplicationId)]
-	if id == "" || strings.HasPrefix(id, noID) {
+	if id == "" || strings.HasPrefix(id, noID) || uuid != "" && id == legalID(uuid) {
 		return ""
 	}
 	if m.Body != nil {
