@@ -125,9 +125,9 @@ type call struct {
 
 const (
 	// A script knows streams by one byte, and the outputs of a unit are counted by two.
-	maxStreams, maxOutputs = 200, math.MaxUint16
+	maxStreams, maxOutputs = 201, math.MaxUint16
 	// ownKeys come before the streams of outputs.
-	ownKeys = 5
+	ownKeys = 6
 )
 
 // fits refuses a unit that no call could carry whole.
@@ -222,7 +222,7 @@ func (c *call) args() []any {
 func (c *call) run(ctx context.Context) {
 	consumer := c.member.consumer
 	c.keys[0], c.keys[1], c.keys[2] = consumer.keys.members, consumer.topic, consumer.keys.members
-	c.keys[3], c.keys[4] = consumer.leases, consumer.keys.lanes
+	c.keys[3], c.keys[4], c.keys[5] = consumer.leases, consumer.keys.lanes, consumer.keys.windows
 	if c.set.Key != "" {
 		c.keys[2] = c.set.Key
 	}

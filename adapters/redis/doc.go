@@ -53,10 +53,9 @@
 //
 // # The window
 //
-// Marks belong to the window they were made under: after dedup.window was changed,
-// copies of what was processed before count as new. Let producers' retries end, and the
-// group's backlog be processed, before a service starts with another window. The marks
-// left behind go when they are deleted: keys hapax:…marks:ids:<milliseconds>*.
+// A window may be changed, also while instances are replaced: members of a group look at
+// the marks made under each other's windows. A mark lasts for the window that it was made
+// under. What a former window leaves is removed when the last of it is over.
 //
 // # Trimming
 //

@@ -21,14 +21,22 @@ import (
 // reports the outcome of every run.
 func serve(t *testing.T, broker *redis.Broker, topic string, claim dedup.ClaimKind, handle message.HandlerFunc) <-chan error {
 	t.Helper()
+	outcomes, stop := serveUnder(t, broker, topic, claim, time.Hour, handle)
+	t.Cleanup(stop)
+	return outcomes
+}
+
+// serveUnder is serve with a window, until it is stopped.
+func serveUnder(t *testing.T, broker *redis.Broker, topic string, claim dedup.ClaimKind, window time.Duration, handle message.HandlerFunc) (outcomes chan error, stop func()) {
+	t.Helper()
 	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", RedeliveryDelay: 10 * time.Millisecond, DrainTimeout: 100 * time.Millisecond, MaxDeliveries: -1})
 	require.NoError(t, err)
 	scope := dedup.Scope{Service: topic, Handler: "handler"}
-	strategy, err := broker.Strategy(dedup.StrategyXAck, adapters.StrategyOptions{Scope: scope, Group: "group", Window: time.Hour, Claim: claim})
+	strategy, err := broker.Strategy(dedup.StrategyXAck, adapters.StrategyOptions{Scope: scope, Group: "group", Window: window, Claim: claim})
 	require.NoError(t, err)
 	deduplicate, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy, InFlightWait: -1})
 	require.NoError(t, err)
-	outcomes := make(chan error, 100) // tests of more messages do not look
+	outcomes = make(chan error, 100) // tests of more messages do not look
 	router := message.NewDefaultRouter(watermill.NopLogger{})
 	router.AddHandler("handler", topic, subscriber, topic+".out", broker.Publisher(), handle).AddMiddleware(
 		func(next message.HandlerFunc) message.HandlerFunc {
@@ -44,11 +52,10 @@ func serve(t *testing.T, broker *redis.Broker, topic string, claim dedup.ClaimKi
 	ended := make(chan error, 1)
 	go func() { ended <- router.Run(context.Background()) }()
 	<-router.Running()
-	t.Cleanup(func() {
+	return outcomes, func() {
 		require.NoError(t, router.Close())
 		require.NoError(t, <-ended)
-	})
-	return outcomes
+	}
 }
 
 func outcome(t *testing.T, outcomes <-chan error) error {

@@ -87,7 +87,7 @@ func (m *membership) lookup(set marks.Set, queries []*query) error {
 			count++
 		}
 	}
-	keys := []string{c.keys.members, set.Key, c.leases}
+	keys := []string{c.keys.members, set.Key, c.leases, c.keys.windows}
 	results, err := claimScript.Run(ctx, c.broker.client, keys, args...).Int64Slice()
 	if errors.Is(err, redis.Nil) {
 		return dedup.ErrLeaseLost

@@ -50,6 +50,7 @@ type keys struct {
 	turn    string // a string: whose turn to read it is
 	waiting string // exists when others wait for their turn
 	mail    string // the prefix of flags: a member was given entries
+	windows string // a hash: under which windows the group's handler has marked
 }
 
 func (b *Broker) keys(stream, group string) keys {
@@ -58,7 +59,7 @@ func (b *Broker) keys(stream, group string) keys {
 	beside := b.beside(stream)
 	return keys{
 		members: beside + "members:" + name, lanes: beside + "lanes:" + name, turn: beside + "turn:" + name,
-		waiting: beside + "waiting:" + name, mail: beside + "mail:" + name + ":",
+		waiting: beside + "waiting:" + name, mail: beside + "mail:" + name + ":", windows: beside + "windows:" + name,
 	}
 }
 

@@ -138,7 +138,8 @@ func (b *Broker) Remember(ctx context.Context, topic string, options adapters.St
 	for _, entry := range entries {
 		args = append(args, &mark{id: entry.ID, tag: marks.NewTag(entry.Digest)})
 	}
-	keys := []string{b.keys(topic, options.Group).members, set.Key, b.leasesPrefix(topic)}
+	group := b.keys(topic, options.Group)
+	keys := []string{group.members, set.Key, b.leasesPrefix(topic), group.windows}
 	verdicts, err := claimScript.Run(ctx, b.client, keys, args...).Int64Slice()
 	if err == nil && len(verdicts) != len(entries) {
 		err = fmt.Errorf("the script answered %d of %d", len(verdicts), len(entries))

@@ -1,6 +1,6 @@
 -- Looks IDs up, and under pessimistic claims leases those that are fresh.
 --
--- KEYS: members, marks, leases' prefix
+-- KEYS: members, marks, leases' prefix, windows
 -- ARGV: consumer ('': nobody claims, it is only a question), slice length, clock skew, TTL of a lease in ms,
 --       then for each: ID (16), digest tag (2), token (8, or none)
 -- Returns for each ID: 1 fresh, 2 duplicate, 3 in flight, 4 conflict; or false when
@@ -10,7 +10,7 @@
 -- heartbeat so keeps all its leases. The TTL only bounds how long the lease of a
 -- consumer that nobody followed is kept.
 if ARGV[1] ~= '' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return false end
-openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]))
+openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]), KEYS[4])
 read(5, #ARGV, 1)
 local consumer = ARGV[1]
 local results = {}

@@ -1,6 +1,6 @@
 -- Commits units of work, each all or nothing: mark, publish, acknowledge.
 --
--- KEYS: members, input stream, marks, leases' prefix, lanes, then output streams
+-- KEYS: members, input stream, marks, leases' prefix, lanes, windows, then output streams
 -- ARGV: consumer, group, slice length (0: nothing is marked), clock skew, delete acknowledged (0|1),
 --       shapes: for each unit three numbers of two bytes, of its marks, outputs and entries,
 --       streams: for each output one byte, the index in KEYS,
@@ -35,7 +35,7 @@ local firstEntry = firstOutput + 3 * #streams
 local lane = firstEntry + #laned
 local marking = tonumber(ARGV[3]) > 0
 if marking then
-  openMarks(KEYS[3], tonumber(ARGV[3]), tonumber(ARGV[4]))
+  openMarks(KEYS[3], tonumber(ARGV[3]), tonumber(ARGV[4]), KEYS[6])
   read(mark, mark + marked - 1, 1)
 end
 

@@ -40,6 +40,17 @@
 // mark is written over one when its bucket is three quarters full. So at a steady rate
 // there are some dead marks at any time: about 32 bytes for each living ID.
 //
+// # Other windows
+//
+// The length of a slice depends on the window, so each window has a set of its own,
+// which handlers share. A hash for each handler tells under which windows it has marked,
+// and the slice in which it last did. A script looks into the other sets first, as long
+// as they can hold marks of its handler: usually there are none, and the hash is all it
+// costs. A set that is over is removed, a thousand buckets a call, by a handler whose
+// hash still names it.
+//
+// # Numbers of slices
+//
 // Slices are numbered modulo 255, so a dead mark must be removed before its number
 // comes again: where calls are so rare that two a call would not do, the cursor visits
 // more, and after a hundred slices without a mark all are deleted.

@@ -11,6 +11,11 @@ local level, split, cursor, passed, count, seen -- the directory: see doc.go
 local current -- the slice of time, counted from the epoch
 local dirty -- the directory was changed
 
+-- Marks that the same handler made under other windows: see doc.go.
+local windows, base, window -- key of the hash; what the keys of all sets begin with; the own one
+local noted -- the hash tells of marks in this slice of time
+local elsewhere, stale = {}, {} -- tags found in other sets, by position in ARGV; windows that are over
+
 -- The bucket of an ID by linear hashing: those below split are split already.
 local function bucketOf(id)
   local a, b, c, d = byte(id, 1, 4)
@@ -124,12 +129,14 @@ local function storeDirectory()
   call('SET', sub(prefix, 1, -2), string.format('%d %d %d %d %d %d', level, split, cursor, passed, count, current))
 end
 
-local function openMarks(name, sliceLength, skew)
+local function openMarks(name, sliceLength, skew, handlersWindows)
   local time = call('TIME')
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + skew
   current = math.floor(now / sliceLength)
   slice = current % 255 + 1
   prefix = name .. ':'
+  windows = handlersWindows
+  base, window = string.match(name, '^(.*:)(%d+)$')
   local directory = call('GET', name)
   dirty = not directory
   level, split, cursor, passed, count, seen = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+) ?(%d*)')
@@ -146,7 +153,7 @@ end
 -- look. What is written to is forgotten, and read again.
 local names, buckets = {}, {}
 
-local function read(first, last, step)
+local function readBuckets(first, last, step)
   local list = {}
   for i = first, last, step do
     names[i] = bucketOf(ARGV[i])
@@ -170,10 +177,44 @@ end
 
 -- The tag of the mark of the ID that ARGV[i] begins with, or nil. It has been read.
 local function find(i)
+  if elsewhere[i] then return elsewhere[i] end
   local bucket = bucketFor(i)
   local at = bucket and locate(bucket, sub(ARGV[i], 2, 16))
   if not at or not lives(byte(bucket, at + 15)) then return nil end
   return sub(bucket, at + 16, at + 17)
+end
+
+-- Looks the IDs up in the set of another window.
+local function lookIn(other, otherSlice, first, last, step)
+  local directory = call('GET', base .. other)
+  if not directory then return end
+  local own = {prefix, level, split, slice}
+  level, split = string.match(directory, '(%d+) (%d+)')
+  level, split = tonumber(level), tonumber(split)
+  prefix, slice = base .. other .. ':', otherSlice % 255 + 1
+  readBuckets(first, last, step)
+  for i = first, last, step do elsewhere[i] = find(i) end
+  prefix, level, split, slice = unpack(own)
+end
+
+-- The slice of time now, of another window.
+local function sliceOf(other) return math.floor(now / math.max(math.floor(tonumber(other) / 8), 1)) end
+
+-- Reads what is known of the IDs that are to be looked at, in this set and in those of
+-- other windows under which the handler's marks may still live.
+local function read(first, last, step)
+  local known = call('HGETALL', windows)
+  for i = 1, #known, 2 do
+    local marked = tonumber(string.match(known[i + 1], '%d+'))
+    if known[i] == window then
+      noted = marked == current
+    elseif sliceOf(known[i]) - marked > 8 then
+      stale[#stale + 1] = known[i]
+    else
+      lookIn(known[i], sliceOf(known[i]), first, last, step)
+    end
+  end
+  readBuckets(first, last, step)
 end
 
 local function sameContent(tag, other)
@@ -183,6 +224,7 @@ end
 -- Marks the ID that ARGV[i] begins with and returns nil, or returns the tag of the
 -- mark that it has already. The ID has been read.
 local function put(i, tag)
+  if elsewhere[i] then return elsewhere[i] end
   local bucket, name = bucketFor(i)
   local rest = sub(ARGV[i], 2, 16)
   local record = rest .. char(slice) .. tag
@@ -215,6 +257,27 @@ local function take(i) -- undoes put
   count = count - 1
 end
 
+-- Removes a window that the handler has not marked under for so long that all of it is
+-- over; and its set, a part a call, unless other handlers use that. The hash keeps how
+-- many buckets are left.
+local function dropWindow(other)
+  local directory = call('GET', base .. other)
+  local level, split, used = string.match(directory or '0 0 0 0 0 0', '(%d+) (%d+) %d+ %d+ %d+ ?(%d*)')
+  if directory and sliceOf(other) - (tonumber(used) or 0) > 8 then
+    local marked, left = string.match(call('HGET', windows, other), '(%d+) ?(%d*)')
+    left = tonumber(left) or level + split
+    local doomed = {}
+    for bucket = math.max(left - 1000, 0), left - 1 do doomed[#doomed + 1] = base .. other .. ':' .. bucket end
+    call('UNLINK', unpack(doomed))
+    if left > 1000 then
+      call('HSET', windows, other, string.format('%d %d', marked, left - 1000))
+      return
+    end
+    call('DEL', base .. other)
+  end
+  call('HDEL', windows, other)
+end
+
 -- Makes room for what was marked, tidies a few buckets a call until all have been
 -- visited in this slice of time, and stores the directory. A slice comes again after
 -- 255: so that no dead mark is taken for a living one then, all buckets are visited
@@ -232,5 +295,9 @@ local function closeMarks()
     tidy(cursor)
     cursor, dirty = cursor + 1, true
   end
-  if dirty then storeDirectory() end
+  if dirty then
+    storeDirectory()
+    if not noted then call('HSET', windows, window, current) end
+  end
+  if stale[1] then dropWindow(stale[1]) end
 end

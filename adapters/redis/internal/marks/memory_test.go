@@ -18,7 +18,7 @@ import (
 )
 
 var putAll = redis.NewScript(marks.Lua + `
-openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
+openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2])
 read(3, #ARGV, 1)
 for i = 3, #ARGV do assert(not put(i, '\1\2')) end
 closeMarks()
@@ -27,6 +27,8 @@ return level + split`)
 // marked is a set that a test fills.
 type marked struct {
 	marks.Set
+	prefix  string
+	windows string // the handler's hash
 	t       *testing.T
 	client  *redis.Client
 	buckets int
@@ -35,15 +37,22 @@ type marked struct {
 func newMarked(t *testing.T) *marked {
 	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
 	t.Cleanup(func() { _ = client.Close() })
-	m := &marked{Set: marks.NewSet(fmt.Sprintf("hapax:test:%d", dedup.NextToken()), 7*24*time.Hour), t: t, client: client}
-	t.Cleanup(func() {
-		keys := []string{m.Key}
-		for bucket := range m.buckets {
-			keys = append(keys, fmt.Sprintf("%s:%d", m.Key, bucket))
+	prefix := fmt.Sprintf("hapax:test:%d", dedup.NextToken())
+	return (&marked{prefix: prefix, windows: prefix + ":windows", t: t, client: client}).under(7 * 24 * time.Hour)
+}
+
+// under is the set of another window, of the same handler.
+func (m *marked) under(window time.Duration) *marked {
+	other := *m
+	other.Set, other.buckets = marks.NewSet(m.prefix, window), 0
+	m.t.Cleanup(func() {
+		keys := []string{other.Key, other.windows}
+		for bucket := range other.buckets {
+			keys = append(keys, fmt.Sprintf("%s:%d", other.Key, bucket))
 		}
-		require.NoError(t, client.Unlink(context.Background(), keys...).Err())
+		require.NoError(m.t, other.client.Unlink(context.Background(), keys...).Err())
 	})
-	return m
+	return &other
 }
 
 // put marks new IDs, in calls of 500, at a time from now.
@@ -55,26 +64,39 @@ func (m *marked) put(from, to int, later time.Duration) {
 			args = append(args, id[:])
 		}
 		var err error
-		m.buckets, err = putAll.Run(m.t.Context(), m.client, []string{m.Key}, args...).Int()
+		m.buckets, err = putAll.Run(m.t.Context(), m.client, []string{m.Key, m.windows}, args...).Int()
 		require.NoError(m.t, err)
 	}
 }
 
+var putAgain = redis.NewScript(marks.Lua + `
+openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2])
+read(3, #ARGV, 1)
+local known = 0
+for i = 3, #ARGV do known = known + (put(i, '\1\2') == '\1\2' and 1 or 0) end
+closeMarks()
+return known`)
+
 var findAll = redis.NewScript(marks.Lua + `
-openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
+openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2])
 read(3, #ARGV, 1)
 local found = 0
 for i = 3, #ARGV do found = found + (find(i) and 1 or 0) end
 return found`)
 
 // find counts the IDs that are marked, at a time from now.
-func (m *marked) find(from, to int, later time.Duration) int {
+func (m *marked) find(from, to int, later time.Duration) int { return m.count(findAll, from, to, later) }
+
+// again marks IDs, and counts those that were marked before.
+func (m *marked) again(from, to int, later time.Duration) int { return m.count(putAgain, from, to, later) }
+
+func (m *marked) count(script *redis.Script, from, to int, later time.Duration) int {
 	args := []any{m.SliceLength(), later.Milliseconds()}
 	for ; from < to; from++ {
 		id := dedup.NewID(dedup.Scope{}, fmt.Sprint(from))
 		args = append(args, id[:])
 	}
-	found, err := findAll.Run(m.t.Context(), m.client, []string{m.Key}, args...).Int()
+	found, err := script.Run(m.t.Context(), m.client, []string{m.Key, m.windows}, args...).Int()
 	require.NoError(m.t, err)
 	return found
 }

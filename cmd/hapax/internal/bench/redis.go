@@ -62,7 +62,8 @@ func (l *redisLane) Close() error { return nil }
 
 // Round implements Lane.
 func (l *redisLane) Round(ctx context.Context, load Load, meter *Meter) (counts Counts, err error) {
-	if err := l.server.Delete(ctx, topic, outputs); err != nil {
+	windows := "hapax:windows:*:" + topic // under which we have marked
+	if err := l.server.Delete(ctx, topic, outputs, windows); err != nil {
 		return counts, fmt.Errorf("delete streams: %w", err)
 	}
 	broker, err := redis.Open(ctx, redis.Config{Addresses: []string{l.server.Address}, Logger: quiet})
@@ -70,7 +71,7 @@ func (l *redisLane) Round(ctx context.Context, load Load, meter *Meter) (counts 
 		return counts, err
 	}
 	defer func() {
-		err = errors.Join(err, broker.Close(), l.server.Delete(ctx, topic, outputs, fmt.Sprintf("hapax:marks:ids:%d*", redisWindow.Milliseconds())))
+		err = errors.Join(err, broker.Close(), l.server.Delete(ctx, topic, outputs, windows, fmt.Sprintf("hapax:marks:ids:%d*", redisWindow.Milliseconds())))
 	}()
 	w := &watch{produce: l.env.Produce}
 	if load.pace == nil {
@@ -86,8 +87,8 @@ func (l *redisLane) Round(ctx context.Context, load Load, meter *Meter) (counts 
 	return counts, err
 }
 
-// redisWindow differs from run to run, because event IDs do not: marks belong to a
-// window.
+// redisWindow differs from run to run, because event IDs do not, and the marks of a
+// window can be removed without touching those of others.
 var redisWindow = time.Hour + time.Duration(time.Now().UnixMilli()%(24*3600*1000))*time.Millisecond
 
 func (l *redisLane) hapax(ctx context.Context, broker *redis.Broker, w *watch, load Load, meter *Meter) error {
