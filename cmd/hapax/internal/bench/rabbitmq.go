@@ -14,6 +14,7 @@ import (
 	"github.com/hapax-go/hapax/adapters/rabbitmq/plain"
 	"github.com/hapax-go/hapax/adapters/redis"
 	redisledger "github.com/hapax-go/hapax/adapters/redis/ledger"
+	redisplain "github.com/hapax-go/hapax/adapters/redis/plain"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/coalesce"
 	"github.com/hapax-go/hapax/internal/servers"
@@ -106,7 +107,7 @@ func (l *rabbitLane) countOutputs(ctx context.Context, counts *Counts) (err erro
 	}
 }
 
-func (l *rabbitLane) hapax(ctx context.Context, broker *rabbitmq.Broker, w *watch, load Load, meter *Meter) error {
+func (l *rabbitLane) hapax(ctx context.Context, broker *rabbitmq.Broker, w *watch, load Load, meter *Meter) (failure error) {
 	// No limit, because the queue that Declare has made has none.
 	subscriber, err := broker.Subscriber(adapters.Subscription{Group: topic, Window: l.env.InFlight, MaxDeliveries: -1})
 	if err != nil {
@@ -120,10 +121,12 @@ func (l *rabbitLane) hapax(ctx context.Context, broker *rabbitmq.Broker, w *watc
 		}
 		defer client.Close()
 		// Marks of a round of their own, because event IDs are the same in every run.
-		store, err := redisledger.New(client, redisledger.Config{Window: time.Hour, Prefix: fmt.Sprintf("hapax:bench:%x", dedup.NextToken())})
+		prefix := fmt.Sprintf("hapax:bench:%x", dedup.NextToken())
+		store, err := redisledger.New(client, redisledger.Config{Window: time.Hour, Prefix: prefix})
 		if err != nil {
 			return err
 		}
+		defer func() { failure = errors.Join(failure, redisplain.Server{Address: l.ledger}.Delete(ctx, prefix+":*")) }()
 		ledger := coalesce.New(store)
 		defer ledger.Close()
 		strategy = dedup.NewLedgerStrategy(ledger, broker.Publisher(), dedup.LedgerOptions{Logger: quiet})
