@@ -175,6 +175,31 @@ func TestAnOutputWithoutTopicIsRefused(t *testing.T) {
 	require.EqualError(t, err, `commit event "1": output cannot be published: output u has no topic: return it to one with framework.To, or emit it to one`)
 }
 
+// Handlers hand the delivery's metadata on, and give one map to several outputs. Each
+// output has its own ID all the same, and the delivery stays as it was.
+func TestOutputsMayShareMetadata(t *testing.T) {
+	published := &publications{}
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{Publisher: published}})
+	require.NoError(t, err)
+	headers := message.Metadata{"tenant": "a"}
+	handle := middleware.Wrap(func(msg *message.Message) ([]*message.Message, error) {
+		outputs := message.Messages{message.NewMessage("a", nil), message.NewMessage("b", nil), message.NewMessage("c", nil), message.NewMessage("d", nil)}
+		outputs[0].Metadata, outputs[1].Metadata = msg.Metadata, msg.Metadata
+		outputs[2].Metadata, outputs[3].Metadata = headers, headers
+		return outputs, nil
+	})
+	in := order("1")
+	in.Metadata.Set(dedup.MetaTopic, "shipments")
+	headers.Set(dedup.MetaTopic, "shipments")
+	_, err = handle(in)
+	require.NoError(t, err)
+
+	id := dedup.NewID(scope, "1")
+	require.Equal(t, []string{id.Output(0), id.Output(1), id.Output(2), id.Output(3)}, published.ids())
+	require.Equal(t, message.Metadata{dedup.MetaTopic: "shipments"}, in.Metadata)
+	require.Equal(t, message.Metadata{dedup.MetaTopic: "shipments", "tenant": "a"}, headers)
+}
+
 // expecting records what the middleware tells and asks its strategy.
 type expecting struct {
 	*dedup.LedgerStrategy

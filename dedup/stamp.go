@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,9 @@ func (m *Middleware) stamp(room []Output, event *Event, messages []*message.Mess
 	}
 	outputs, now := room, publicationTime()
 	for i, msg := range messages {
+		// Handlers hand the delivery's map on, or one to several outputs; what is written
+		// below is of this output only.
+		msg.Metadata = maps.Clone(msg.Metadata)
 		outputs = append(outputs, Output{Topic: takeTopic(event, msg), Message: msg})
 		id := take(msg, MetaOutputID)
 		if id == "" {

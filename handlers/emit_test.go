@@ -62,6 +62,29 @@ func TestEmitCopiesMessages(t *testing.T) {
 }
 
 // The value may be changed after Emit: it was encoded already.
+// constantMetadata is a codec that gives all its payloads one map.
+type constantMetadata struct{ codec.Codec }
+
+var constant = map[string]string{"schema": "7"}
+
+func (c constantMetadata) Marshal(value any, output codec.Output) ([]byte, map[string]string, error) {
+	payload, _, err := c.Codec.Marshal(value, output)
+	return payload, constant, err
+}
+
+func TestEmitLeavesTheCodecsMetadataAlone(t *testing.T) {
+	sent, err := run(t, func(ctx context.Context, _ order) error {
+		shared := handlers.WithCodec(constantMetadata{codec.JSON})
+		require.NoError(t, handlers.Emit(ctx, "a", 1, shared, handlers.Key("k"), handlers.EventID("first")))
+		return handlers.Emit(ctx, "b", 2, shared)
+	}, delivered(`{}`))
+	require.NoError(t, err)
+	require.Equal(t, []string{"a 1", "b 2"}, texts(sent))
+	require.Equal(t, "first", sent[0].Metadata.Get(dedup.MetaEventID))
+	require.Empty(t, sent[1].Metadata.Get(dedup.MetaKey))
+	require.Equal(t, map[string]string{"schema": "7"}, constant)
+}
+
 func TestEmitEncodesAtOnce(t *testing.T) {
 	sent, err := run(t, func(ctx context.Context, o *order) error {
 		err := handlers.Emit(ctx, "a", o)
