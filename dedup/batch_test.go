@@ -112,6 +112,39 @@ func TestAPoisonMessageFailsAlone(t *testing.T) {
 	}
 }
 
+// A batch that failed is handled again as it was delivered, whatever its handler wrote
+// into the messages: an event's ID and digest are read from them.
+func TestAFailedBatchIsHandledAgainAsDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		strategy := strategyOn(memory.New(memory.Config{}))
+		defer strategy.Close()
+		middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+		require.NoError(t, err)
+		var done sync.Map
+		handle := middleware.Batch(func(msgs []*message.Message) ([]*message.Message, error) {
+			for _, msg := range msgs {
+				require.Equal(t, string(order(msg.UUID).Payload), string(msg.Payload))
+				msg.Payload = []byte("unpacked")
+				msg.Metadata.Set(dedup.MetaEventID, "changed")
+			}
+			for _, msg := range msgs {
+				if msg.UUID == "4" {
+					return nil, errInjected
+				}
+			}
+			for _, msg := range msgs {
+				done.Store(dedup.EventFrom(msg.Context()).EventID, true)
+			}
+			return nil, nil
+		}, dedup.Batching{Size: 10})
+		require.Equal(t, 1, deliverAll(handle, ids(10)...))
+		for _, id := range ids(10) {
+			_, processed := done.Load(id)
+			require.Equal(t, id != "4", processed, id)
+		}
+	})
+}
+
 // Two copies in one batch: one takes effect, the other is a duplicate of it.
 func TestCopiesInOneBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
