@@ -152,7 +152,7 @@ func (m *Middleware) handleBatch(delivered context.Context, claim Claim, events 
 	if err := failpoint.Hit(failpoint.AfterHandle); err != nil {
 		return err
 	}
-	if err := claim.Commit(ctx, m.stamp(nil, first, outputs)); err != nil {
+	if err := claim.Commit(ctx, m.stamp(nil, first, common(fresh), outputs)); err != nil {
 		return err
 	}
 	committed = true

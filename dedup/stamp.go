@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -10,9 +11,9 @@ import (
 )
 
 // stamp turns a handler's returned messages into outputs: their topic, their
-// event ID (I7) and where they come from.
+// event ID (I7) and where they come from. What they have not set themselves they inherit.
 // They are appended to room.
-func (m *Middleware) stamp(room []Output, event *Event, messages []*message.Message) []Output {
+func (m *Middleware) stamp(room []Output, event *Event, inherited message.Metadata, messages []*message.Message) []Output {
 	if len(messages) == 0 {
 		return nil
 	}
@@ -36,8 +37,8 @@ func (m *Middleware) stamp(room []Output, event *Event, messages []*message.Mess
 		if msg.UUID == "" {
 			msg.UUID = id
 		}
-		inherit(msg, event.Message, MetaKey)
-		inherit(msg, event.Message, middleware.CorrelationIDMetadataKey)
+		inherit(msg, inherited, MetaKey)
+		inherit(msg, inherited, middleware.CorrelationIDMetadataKey)
 	}
 	return outputs
 }
@@ -72,14 +73,27 @@ func takeTopic(event *Event, msg *message.Message) string {
 // inherit passes metadata of the event on to an output that has none of its own:
 // the key, so that what was in order stays in order, and the correlation ID. An
 // output that is to have no key sets an empty one.
-func inherit(output, input *message.Message, key string) {
-	value := input.Metadata.Get(key)
+func inherit(output *message.Message, from message.Metadata, key string) {
+	value := from.Get(key)
 	if value == "" {
 		return // most often: the output need not be asked
 	}
 	if _, set := output.Metadata[key]; !set {
 		output.Metadata.Set(key, value)
 	}
+}
+
+// common is what the outputs of a batch inherit: what all its messages have. The key of
+// one would put outputs about another in its order.
+func common(msgs []*message.Message) message.Metadata {
+	shared := message.Metadata{}
+	for _, key := range []string{MetaKey, middleware.CorrelationIDMetadataKey} {
+		value := msgs[0].Metadata.Get(key)
+		if !slices.ContainsFunc(msgs, func(msg *message.Message) bool { return msg.Metadata.Get(key) != value }) {
+			shared[key] = value
+		}
+	}
+	return shared
 }
 
 func take(msg *message.Message, key string) string {
