@@ -62,6 +62,22 @@ func TestEmitCopiesMessages(t *testing.T) {
 }
 
 // The value may be changed after Emit: it was encoded already.
+// Without a key of its own an output has the event's, and an empty one is none.
+func TestEmittedKeys(t *testing.T) {
+	msg := delivered(`{}`)
+	msg.Metadata.Set(dedup.MetaKey, "of the event")
+	sent, err := run(t, func(ctx context.Context, _ order) error {
+		require.NoError(t, handlers.Emit(ctx, "a", "inherits"))
+		require.NoError(t, handlers.Emit(ctx, "a", "none", handlers.Key("")))
+		return handlers.Emit(ctx, "a", "own", handlers.Key("k"))
+	}, msg)
+	require.NoError(t, err)
+	require.Len(t, sent, 3)
+	for i, want := range []string{"of the event", "", "k"} {
+		require.Equal(t, want, sent[i].Metadata.Get(dedup.MetaKey), "%s", sent[i].Payload)
+	}
+}
+
 // constantMetadata is a codec that gives all its payloads one map.
 type constantMetadata struct{ codec.Codec }
 
