@@ -105,7 +105,8 @@ func (m *Middleware) identify(msg *message.Message) (*delivery, error) {
 		return d, fmt.Errorf("identify event: %w", err)
 	}
 	event.ID, event.EventID, event.Source = id, eventID, source
-	if m.config.OnConflict == Quarantine {
+	// Two payloads of one content have one ID, and may differ in their bytes.
+	if m.config.OnConflict == Quarantine && source != SourceContent {
 		event.Digest = NewDigest(msg.Payload)
 	}
 	return d, nil

@@ -83,6 +83,14 @@ func TestContentHashIsOfCanonicalJSON(t *testing.T) {
 	require.Equal(t, hash(`{"a":1,"b":2}`), hash(`{ "b": 2, "a": 1.0 }`))
 	require.NotEqual(t, hash(`{"a":1}`), hash(`{"a":2}`))
 	require.NotEqual(t, hash("not json 1"), hash("not json 2"))
+
+	// RFC 8785 reads numbers as float64: those that it would round stay as they are written.
+	require.NotEqual(t, hash(`{"id":9007199254740993}`), hash(`{"id":9007199254740992}`))
+	require.NotEqual(t, hash(`{"rate":0.10000000000000000001}`), hash(`{"rate":0.1}`))
+	require.NotEqual(t, hash(`{"p":1e-400}`), hash(`{"p":2e-400}`))
+	require.Equal(t, hash(`{"id":9007199254740993,"b":[{"x":1}]}`), hash(`{ "b": [ {"x": 1} ], "id": 9007199254740993 }`))
+	require.Equal(t, hash(`{"a":1e3}`), hash(`{"a":1000}`))
+	require.NotEqual(t, hash(`{"id":9007199254740993,"id":1}`), hash(`{"id":1}`))
 }
 
 func TestMissingIDSaysWhereItWasLookedFor(t *testing.T) {

@@ -77,6 +77,22 @@ func TestConflictsCanBeIgnored(t *testing.T) {
 	require.Equal(t, 1, runs)
 }
 
+// With the content's hash for an ID, a copy that the producer has encoded anew is the same
+// event, and no conflict.
+func TestCopiesOfOneContentDoNotConflict(t *testing.T) {
+	strategy := strategyOn(memory.New(memory.Config{}))
+	defer strategy.Close()
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy, Identity: dedup.Identity{IgnoreUUID: true, ContentHash: true}})
+	require.NoError(t, err)
+	runs := 0
+	handle := middleware.Wrap(func(*message.Message) ([]*message.Message, error) { runs++; return nil, nil })
+	for _, payload := range []string{`{"order":1,"item":"book"}`, `{ "item": "book", "order": 1.0 }`} {
+		_, err := handle(message.NewMessage("drawn anew", []byte(payload)))
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, runs)
+}
+
 // Outputs say where they come from, and a handler that returns copies of its
 // input does not send two events under one ID.
 func TestOutputsAreStamped(t *testing.T) {
