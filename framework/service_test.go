@@ -316,3 +316,17 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buffer.String()
 }
+
+// 0 is what the config says it is: no pause.
+func TestRetriesWithoutAPause(t *testing.T) {
+	cfg := parse(t, "handlers: {orders: {retry: {initial_interval: 0, max_interval: 0}}}\n")
+	log := &lockedBuffer{}
+	service, err := framework.New(t.Context(), cfg, framework.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	require.NoError(t, err)
+	framework.Handle(service, "orders", func(context.Context, Order) error { return errors.New("boom") })
+	publish(t, service, "orders", "event-1", Order{ID: "1"})
+	stop := start(t, service)
+	require.Len(t, read(t, service, "orders.dead", 1), 1)
+	require.NoError(t, stop())
+	require.Equal(t, []string{"wait=0s", "wait=0s"}, regexp.MustCompile(`wait=\S+`).FindAllString(log.String(), -1))
+}
