@@ -14,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/handlers"
@@ -279,6 +280,43 @@ func TestAStopWhileStartingIsClean(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	require.NoError(t, service.Run(ctx))
+}
+
+// unreachable is a broker that went away before its subscriptions: they wait for it.
+type unreachable struct {
+	adapters.Broker
+	reached chan struct{}
+}
+
+func (b unreachable) Subscriber(adapters.Subscription) (message.Subscriber, error) { return b, nil }
+
+func (b unreachable) Subscribe(ctx context.Context, _ string) (<-chan *message.Message, error) {
+	close(b.reached)
+	<-ctx.Done()
+	// Not an error: Watermill leaves a goroutine behind when a subscription fails.
+	none := make(chan *message.Message)
+	close(none)
+	return none, nil
+}
+
+// A service that is told to stop does not wait for the broker that it subscribes to.
+func TestAStopWhileSubscribingIsClean(t *testing.T) {
+	service := newService(t, parse(t, ""))
+	away := unreachable{service.Broker(), make(chan struct{})}
+	framework.SetBroker(service, away)
+	framework.Handle(service, "orders", func(context.Context, Order) error { return nil })
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ran := make(chan error, 1)
+	go func() { ran <- service.Run(ctx) }()
+	<-away.reached
+	stop()
+	select {
+	case err := <-ran:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		t.Fatal("the service waits for its broker")
+	}
 }
 
 // What is logged of a failure can be matched to its event.
