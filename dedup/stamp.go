@@ -17,7 +17,7 @@ func (m *Middleware) stamp(room []Output, event *Event, inherited message.Metada
 	if len(messages) == 0 {
 		return nil
 	}
-	outputs, now := room, publicationTime()
+	outputs, now, chosen := room, publicationTime(), chosenIDs(messages)
 	for i, msg := range messages {
 		// Handlers hand the delivery's map on, or one to several outputs; what is written
 		// below is of this output only.
@@ -29,6 +29,9 @@ func (m *Middleware) stamp(room []Output, event *Event, inherited message.Metada
 			// handler that returns copies of its input would otherwise send two
 			// events under one ID, and the next consumer would drop one.
 			id = event.ID.Output(i)
+			if chosen[id] {
+				id = event.ID.Output(i + besideChosen)
+			}
 		}
 		delete(msg.Metadata, MetaBrokerID)
 		msg.Metadata.Set(MetaEventID, id)
@@ -41,6 +44,25 @@ func (m *Middleware) stamp(room []Output, event *Event, inherited message.Metada
 		inherit(msg, inherited, middleware.CorrelationIDMetadataKey)
 	}
 	return outputs
+}
+
+// besideChosen are the numbers of outputs whose place stands in another one's ID: a codec
+// has written it there, and a middleware has moved that output since.
+const besideChosen = 1 << 40
+
+// chosenIDs are the event IDs that outputs insist on; nil, as nearly always: there are none.
+func chosenIDs(messages []*message.Message) (chosen map[string]bool) {
+	for _, msg := range messages {
+		id := msg.Metadata.Get(MetaOutputID)
+		if id == "" {
+			continue
+		}
+		if chosen == nil {
+			chosen = make(map[string]bool, len(messages))
+		}
+		chosen[id] = true
+	}
+	return chosen
 }
 
 // publicationTime is the time now, to the millisecond. The text is kept for as long as

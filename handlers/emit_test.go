@@ -264,6 +264,27 @@ func TestCloudEventIDs(t *testing.T) {
 	}
 }
 
+// A middleware that puts an output of its own in front moves those whose IDs are in them
+// already: still no two have one.
+func TestOutputsOfMiddlewaresHaveIDsOfTheirOwn(t *testing.T) {
+	handler := adapt(t, func(context.Context, order) ([]shipment, error) { return []shipment{{"a"}, {"b"}}, nil },
+		handlers.Options{OutputCodec: codec.CloudEvents{Source: "/fulfilment"}})
+	handle, sent := inside(t, func(msg *message.Message) ([]*message.Message, error) {
+		outputs, err := handler.Single(msg)
+		return append(message.Messages{message.NewMessage("", []byte("audit"))}, outputs...), err
+	})
+	for range 2 {
+		_, err := handle(delivered(`{}`))
+		require.NoError(t, err)
+	}
+	ids := map[string]bool{}
+	for i, p := range sent.sent {
+		ids[p.Metadata.Get(dedup.MetaEventID)] = true
+		require.Equal(t, sent.sent[i%3].Metadata.Get(dedup.MetaEventID), p.Metadata.Get(dedup.MetaEventID), "the same on every run")
+	}
+	require.Len(t, ids, 3)
+}
+
 func TestCloudEventWithoutEvent(t *testing.T) {
 	handler := adapt(t, transform, handlers.Options{Codec: codec.JSON, OutputCodec: codec.CloudEvents{Source: "/a"}})
 	_, err := handler.Single(delivered(`{}`))
