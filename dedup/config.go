@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/go-openapi/jsonpointer"
 )
 
 // Config configures a Middleware.
@@ -44,6 +45,9 @@ func (c *Config) complete() error {
 	}
 	if c.InFlightWait == 0 {
 		c.InFlightWait = 5 * time.Second
+	}
+	if _, err := jsonpointer.New(c.Identity.Pointer); err != nil {
+		return fmt.Errorf("configure dedup: parse pointer %q: %w", c.Identity.Pointer, err)
 	}
 	switch {
 	case c.Scope.Service == "" || c.Scope.Handler == "":

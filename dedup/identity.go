@@ -100,13 +100,16 @@ func (i Identity) also() string {
 	return also
 }
 
+const structuredEvent = "application/cloudevents+json"
+
 // cloudEvent finds a CloudEvent's source and ID: in metadata in the binary mode,
 // in the envelope in the structured one.
 func cloudEvent(msg *message.Message) (source, id string) {
 	if id := msg.Metadata.Get("ce_id"); id != "" {
 		return msg.Metadata.Get("ce_source"), id
 	}
-	if !strings.HasPrefix(msg.Metadata.Get("content-type"), "application/cloudevents+json") {
+	media := msg.Metadata.Get("content-type")
+	if len(media) < len(structuredEvent) || !strings.EqualFold(media[:len(structuredEvent)], structuredEvent) {
 		return "", ""
 	}
 	var envelope struct{ Source, ID string }
@@ -136,10 +139,8 @@ func lookup(path string, payload []byte) (string, error) {
 		return value, nil
 	case json.Number:
 		return value.String(), nil
-	case nil, map[string]any, []any:
+	default: // true, say, is no event's own
 		return "", fmt.Errorf("%w: %s is a %T, expected a string or a number", ErrNoID, path, value)
-	default:
-		return fmt.Sprint(value), nil
 	}
 }
 

@@ -67,6 +67,8 @@ func TestStructuredCloudEvents(t *testing.T) {
 	id, source := find("application/cloudevents+json; charset=utf-8", `{"specversion":"1.0","source":"/shop","id":"7","data":{}}`)
 	require.Equal(t, dedup.SourceCloudEvent, source)
 	require.Equal(t, "5:/shop:7", id, "as in the binary mode")
+	id, _ = find("Application/CloudEvents+JSON", `{"specversion":"1.0","source":"/shop","id":"7","data":{}}`)
+	require.Equal(t, "5:/shop:7", id, "media types have no case")
 	id, source = find("application/json", `{"source":"/shop","id":"7"}`)
 	require.Equal(t, dedup.SourceUUID, source)
 	require.Equal(t, "uuid", id)
@@ -105,6 +107,8 @@ func TestMissingIDSaysWhereItWasLookedFor(t *testing.T) {
 			`event has no ID: read /id: object has no key "id": JSON pointer error`},
 		"pointer finds an object": {dedup.Identity{Pointer: "/id"}, `{"id":{}}`,
 			`event has no ID: /id is a map[string]interface {}, expected a string or a number`},
+		"pointer finds true": {dedup.Identity{Pointer: "/paid"}, `{"paid":true}`,
+			`event has no ID: /paid is a bool, expected a string or a number`},
 		"payload is not JSON": {dedup.Identity{Pointer: "/id"}, `<id/>`,
 			`event has no ID: read /id: payload is not JSON: invalid character '<' looking for beginning of value`},
 		"empty ID in the payload": {dedup.Identity{Pointer: "/id", IgnoreUUID: true}, `{"id":""}`,

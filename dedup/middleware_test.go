@@ -178,6 +178,8 @@ func TestConfigurationErrors(t *testing.T) {
 	require.EqualError(t, err, "configure dedup: no strategy")
 	_, err = dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{}, OnConflict: "drop"})
 	require.EqualError(t, err, `configure dedup: conflict policy is "drop", expected "quarantine" or "ignore"`)
+	_, err = dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{}, Identity: dedup.Identity{Pointer: "order/id"}})
+	require.ErrorContains(t, err, `configure dedup: parse pointer "order/id": `)
 }
 
 func TestAnOutputWithoutTopicIsRefused(t *testing.T) {
