@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -151,7 +152,7 @@ func (m *Middleware) handleBatch(delivered context.Context, claim Claim, events 
 	if err := failpoint.Hit(failpoint.AfterHandle); err != nil {
 		return err
 	}
-	if err := claim.Commit(ctx, m.stamp(nil, first, outputs)); err != nil {
+	if err := claim.Commit(ctx, m.stamp(nil, first, common(fresh), outputs)); err != nil {
 		return err
 	}
 	committed = true
@@ -167,15 +168,23 @@ func explicit(outputs []*message.Message) error {
 	return nil
 }
 
-// restore returns a function that puts the messages' present contexts back.
+// restore returns a function that makes the messages what they are now: a handler may
+// have written into them, and each may be handled once more. Bytes of a payload that were
+// changed in place are not restored.
 func restore(msgs []*message.Message) func() {
-	before := make([]context.Context, len(msgs))
+	type snapshot struct {
+		ctx      context.Context
+		metadata message.Metadata
+		payload  message.Payload
+	}
+	before := make([]snapshot, len(msgs))
 	for i, msg := range msgs {
-		before[i] = msg.Context()
+		before[i] = snapshot{msg.Context(), maps.Clone(msg.Metadata), msg.Payload}
 	}
 	return func() {
 		for i, msg := range msgs {
-			msg.SetContext(before[i])
+			msg.SetContext(before[i].ctx)
+			msg.Metadata, msg.Payload = before[i].metadata, before[i].payload
 		}
 	}
 }

@@ -112,6 +112,39 @@ func TestAPoisonMessageFailsAlone(t *testing.T) {
 	}
 }
 
+// A batch that failed is handled again as it was delivered, whatever its handler wrote
+// into the messages: an event's ID and digest are read from them.
+func TestAFailedBatchIsHandledAgainAsDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		strategy := strategyOn(memory.New(memory.Config{}))
+		defer strategy.Close()
+		middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+		require.NoError(t, err)
+		var done sync.Map
+		handle := middleware.Batch(func(msgs []*message.Message) ([]*message.Message, error) {
+			for _, msg := range msgs {
+				require.Equal(t, string(order(msg.UUID).Payload), string(msg.Payload))
+				msg.Payload = []byte("unpacked")
+				msg.Metadata.Set(dedup.MetaEventID, "changed")
+			}
+			for _, msg := range msgs {
+				if msg.UUID == "4" {
+					return nil, errInjected
+				}
+			}
+			for _, msg := range msgs {
+				done.Store(dedup.EventFrom(msg.Context()).EventID, true)
+			}
+			return nil, nil
+		}, dedup.Batching{Size: 10})
+		require.Equal(t, 1, deliverAll(handle, ids(10)...))
+		for _, id := range ids(10) {
+			_, processed := done.Load(id)
+			require.Equal(t, id != "4", processed, id)
+		}
+	})
+}
+
 // Two copies in one batch: one takes effect, the other is a duplicate of it.
 func TestCopiesInOneBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -131,4 +164,46 @@ func TestAnOutputOfABatchNeedsAnID(t *testing.T) {
 	}, dedup.Batching{Size: 1})
 	_, err = handle(order("1"))
 	require.True(t, errors.Is(err, dedup.ErrBatchOutput), "%v", err)
+}
+
+// An output of a batch is about any of its events: it inherits a key only if it is that
+// of all.
+func TestOutputsOfABatchInheritWhatItsEventsShare(t *testing.T) {
+	for name, test := range map[string]struct {
+		keys [2]string
+		want string
+	}{
+		"one key":  {[2]string{"k", "k"}, "k"},
+		"two keys": {[2]string{"k", "other"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				published := &publications{}
+				middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{Publisher: published}})
+				require.NoError(t, err)
+				handle := middleware.Batch(func(msgs []*message.Message) (outputs []*message.Message, err error) {
+					for _, msg := range msgs {
+						output := message.NewMessage("", nil)
+						output.Metadata.Set(dedup.MetaTopic, "shipments")
+						output.Metadata.Set(dedup.MetaOutputID, "of "+msg.UUID)
+						outputs = append(outputs, output)
+					}
+					return outputs, nil
+				}, dedup.Batching{Size: 2})
+				var both sync.WaitGroup
+				for i, key := range test.keys {
+					msg := order(fmt.Sprint(i))
+					msg.Metadata.Set(dedup.MetaKey, key)
+					msg.Metadata.Set("correlation_id", "of "+key)
+					both.Go(func() { _, _ = handle(msg) })
+				}
+				both.Wait()
+				require.Len(t, published.messages, 2)
+				for _, output := range published.messages {
+					require.Equal(t, test.want, output.Metadata.Get(dedup.MetaKey))
+					require.Equal(t, test.want != "", output.Metadata.Get("correlation_id") != "")
+				}
+			})
+		})
+	}
 }

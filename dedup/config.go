@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/go-openapi/jsonpointer"
 )
 
 // Config configures a Middleware.
@@ -44,6 +45,9 @@ func (c *Config) complete() error {
 	}
 	if c.InFlightWait == 0 {
 		c.InFlightWait = 5 * time.Second
+	}
+	if _, err := jsonpointer.New(c.Identity.Pointer); err != nil {
+		return fmt.Errorf("configure dedup: parse pointer %q: %w", c.Identity.Pointer, err)
 	}
 	switch {
 	case c.Scope.Service == "" || c.Scope.Handler == "":
@@ -105,7 +109,8 @@ func (m *Middleware) identify(msg *message.Message) (*delivery, error) {
 		return d, fmt.Errorf("identify event: %w", err)
 	}
 	event.ID, event.EventID, event.Source = id, eventID, source
-	if m.config.OnConflict == Quarantine {
+	// Two payloads of one content have one ID, and may differ in their bytes.
+	if m.config.OnConflict == Quarantine && source != SourceContent {
 		event.Digest = NewDigest(msg.Payload)
 	}
 	return d, nil

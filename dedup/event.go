@@ -125,7 +125,8 @@ func (v Verdict) String() string {
 type Entry struct {
 	// ID is the event's identity within its scope.
 	ID ID
-	// Digest is the payload's digest; zero when conflicts are ignored.
+	// Digest is the payload's digest; zero when conflicts are ignored, or the ID is
+	// the content's hash.
 	Digest Digest
 	// Token fences the claim. The claimant draws it, unique among all claims
 	// ever made (NextToken); a store accepts Renew, Complete and Release only

@@ -2,10 +2,13 @@ package dedup
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -48,8 +51,8 @@ type Identity struct {
 	// one on every retry.
 	IgnoreUUID bool
 	// ContentHash, as a last resort, takes the SHA-256 of the content for the
-	// ID: over canonical JSON (RFC 8785) when the payload is JSON, over the raw
-	// bytes otherwise. Two events that really are equal become one, so it is
+	// ID: over canonical JSON (RFC 8785, but for numbers that it would round) when
+	// the payload is JSON, over the raw bytes otherwise. Two events that really are equal become one, so it is
 	// off unless configured.
 	ContentHash bool
 }
@@ -97,13 +100,16 @@ func (i Identity) also() string {
 	return also
 }
 
+const structuredEvent = "application/cloudevents+json"
+
 // cloudEvent finds a CloudEvent's source and ID: in metadata in the binary mode,
 // in the envelope in the structured one.
 func cloudEvent(msg *message.Message) (source, id string) {
 	if id := msg.Metadata.Get("ce_id"); id != "" {
 		return msg.Metadata.Get("ce_source"), id
 	}
-	if !strings.HasPrefix(msg.Metadata.Get("content-type"), "application/cloudevents+json") {
+	media := msg.Metadata.Get("content-type")
+	if len(media) < len(structuredEvent) || !strings.EqualFold(media[:len(structuredEvent)], structuredEvent) {
 		return "", ""
 	}
 	var envelope struct{ Source, ID string }
@@ -133,18 +139,57 @@ func lookup(path string, payload []byte) (string, error) {
 		return value, nil
 	case json.Number:
 		return value.String(), nil
-	case nil, map[string]any, []any:
+	default: // true, say, is no event's own
 		return "", fmt.Errorf("%w: %s is a %T, expected a string or a number", ErrNoID, path, value)
-	default:
-		return fmt.Sprint(value), nil
 	}
 }
 
 func contentID(payload []byte) string {
-	canonical, err := jcs.Transform(payload)
-	if err != nil {
-		canonical = payload
-	}
-	sum := sha256.Sum256(canonical)
+	sum := sha256.Sum256(canonical(payload))
 	return hex.EncodeToString(sum[:16])
+}
+
+// canonical is the same for all JSON texts of one content. RFC 8785 takes numbers for
+// float64, and two large integers for one: where it would round, they stay as they are
+// written. What it does not take for JSON stays whole.
+func canonical(payload []byte) []byte {
+	short, err := jcs.Transform(payload)
+	if err != nil {
+		return payload
+	}
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	var document any
+	if decoder.Decode(&document) != nil {
+		return payload
+	}
+	if !rounded(document) {
+		return short
+	}
+	exact, err := json.Marshal(document)
+	if err != nil {
+		return payload
+	}
+	return exact
+}
+
+// rounded reports whether a document has a number that float64 may not tell from another:
+// it keeps any of 15 digits.
+func rounded(value any) bool {
+	switch value := value.(type) {
+	case json.Number:
+		written, exponent, _ := strings.Cut(strings.ToLower(value.String()), "e")
+		power, err := strconv.Atoi(cmp.Or(exponent, "0"))
+		digits := strings.TrimLeft(strings.ReplaceAll(written, ".", ""), "-0")
+		return err != nil || power < -100 || power > 100 || len(written) > 100 || len(digits) > 15
+	case []any:
+		return slices.ContainsFunc(value, rounded)
+	case map[string]any:
+		for _, member := range value {
+			if rounded(member) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -67,6 +67,8 @@ func TestStructuredCloudEvents(t *testing.T) {
 	id, source := find("application/cloudevents+json; charset=utf-8", `{"specversion":"1.0","source":"/shop","id":"7","data":{}}`)
 	require.Equal(t, dedup.SourceCloudEvent, source)
 	require.Equal(t, "5:/shop:7", id, "as in the binary mode")
+	id, _ = find("Application/CloudEvents+JSON", `{"specversion":"1.0","source":"/shop","id":"7","data":{}}`)
+	require.Equal(t, "5:/shop:7", id, "media types have no case")
 	id, source = find("application/json", `{"source":"/shop","id":"7"}`)
 	require.Equal(t, dedup.SourceUUID, source)
 	require.Equal(t, "uuid", id)
@@ -83,6 +85,14 @@ func TestContentHashIsOfCanonicalJSON(t *testing.T) {
 	require.Equal(t, hash(`{"a":1,"b":2}`), hash(`{ "b": 2, "a": 1.0 }`))
 	require.NotEqual(t, hash(`{"a":1}`), hash(`{"a":2}`))
 	require.NotEqual(t, hash("not json 1"), hash("not json 2"))
+
+	// RFC 8785 reads numbers as float64: those that it would round stay as they are written.
+	require.NotEqual(t, hash(`{"id":9007199254740993}`), hash(`{"id":9007199254740992}`))
+	require.NotEqual(t, hash(`{"rate":0.10000000000000000001}`), hash(`{"rate":0.1}`))
+	require.NotEqual(t, hash(`{"p":1e-400}`), hash(`{"p":2e-400}`))
+	require.Equal(t, hash(`{"id":9007199254740993,"b":[{"x":1}]}`), hash(`{ "b": [ {"x": 1} ], "id": 9007199254740993 }`))
+	require.Equal(t, hash(`{"a":1e3}`), hash(`{"a":1000}`))
+	require.NotEqual(t, hash(`{"id":9007199254740993,"id":1}`), hash(`{"id":1}`))
 }
 
 func TestMissingIDSaysWhereItWasLookedFor(t *testing.T) {
@@ -97,6 +107,8 @@ func TestMissingIDSaysWhereItWasLookedFor(t *testing.T) {
 			`event has no ID: read /id: object has no key "id": JSON pointer error`},
 		"pointer finds an object": {dedup.Identity{Pointer: "/id"}, `{"id":{}}`,
 			`event has no ID: /id is a map[string]interface {}, expected a string or a number`},
+		"pointer finds true": {dedup.Identity{Pointer: "/paid"}, `{"paid":true}`,
+			`event has no ID: /paid is a bool, expected a string or a number`},
 		"payload is not JSON": {dedup.Identity{Pointer: "/id"}, `<id/>`,
 			`event has no ID: read /id: payload is not JSON: invalid character '<' looking for beginning of value`},
 		"empty ID in the payload": {dedup.Identity{Pointer: "/id", IgnoreUUID: true}, `{"id":""}`,

@@ -160,6 +160,35 @@ func TestAHeartbeatBehindTheMarkLosesNothing(t *testing.T) {
 	})
 }
 
+// A goroutine that a handler leaves behind finds its context ended like any other: both
+// Done and Err say so, whether somebody had asked for Done before or not.
+func TestTheHandlersContextEndsWithTheClaim(t *testing.T) {
+	for name, asked := range map[string]bool{"asked before": true, "asked behind": false} {
+		t.Run(name, func(t *testing.T) {
+			strategy := strategyOn(memory.New(memory.Config{}))
+			defer strategy.Close()
+			middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+			require.NoError(t, err)
+			var kept context.Context
+			_, err = middleware.Wrap(func(msg *message.Message) ([]*message.Message, error) {
+				if kept = msg.Context(); asked {
+					require.NotNil(t, kept.Done())
+				}
+				require.NoError(t, kept.Err())
+				return nil, nil
+			})(order("1"))
+			require.NoError(t, err)
+			require.ErrorIs(t, kept.Err(), context.Canceled)
+			select {
+			case <-kept.Done():
+			default:
+				require.Fail(t, "Done is not closed")
+			}
+			require.NotNil(t, dedup.EventFrom(kept))
+		})
+	}
+}
+
 // The delivery's own cancellation and values reach the handler.
 func TestTheHandlersContextFollowsTheDelivery(t *testing.T) {
 	type key struct{}

@@ -6,14 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// leaseContext is cancelled with ErrLeaseLost when its claim is taken over. It
-// becomes a real cancellable context only when somebody asks for Done: most
-// handlers are over before a heartbeat, and registering each of them with the
-// subscription's shared context would cost more than the ledger does.
+// leaseContext is cancelled with ErrLeaseLost when its claim is taken over, and without a
+// cause when the claim is over. It becomes a real cancellable context only when somebody
+// asks for Done: most handlers are over before a heartbeat, and registering each of them
+// with the subscription's shared context would cost more than the ledger does.
 type leaseContext struct {
 	context.Context // the delivery's
 
 	lost atomic.Bool
+	over atomic.Bool
 	mu   sync.Mutex // taken to become real, and to lose
 	real atomic.Pointer[realContext]
 }
@@ -40,6 +41,9 @@ func (l *leaseContext) become() *realContext {
 			real.cancel(ErrLeaseLost)
 		}
 		l.real.Store(real)
+		if l.over.Load() { // whoever ended it may not have seen this one
+			real.cancel(nil)
+		}
 	}
 	return real
 }
@@ -59,7 +63,7 @@ func (l *leaseContext) Done() <-chan struct{} { return l.become().Done() }
 
 // Err implements context.Context.
 func (l *leaseContext) Err() error {
-	if l.lost.Load() {
+	if l.lost.Load() || l.over.Load() {
 		return l.become().Err()
 	}
 	return l.Context.Err()
@@ -75,8 +79,10 @@ func (l *leaseContext) Value(key any) any {
 	return l.Context.Value(key)
 }
 
-// finish frees the real context, if there is one, when the claim is over.
+// finish ends the context when the claim is over. What a handler has left behind is
+// registered with the subscription's no longer.
 func (l *leaseContext) finish() {
+	l.over.Store(true)
 	if real := l.real.Load(); real != nil {
 		real.cancel(nil)
 	}

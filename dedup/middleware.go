@@ -91,7 +91,7 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		// 4. Commit. Killed inside: the strategy's atomic step decides. Killed
 		// after: the broker delivers again, and step 2 answers Duplicate. (The message's
 		// context may have ended with the handler: Watermill's Timeout leaves it so.)
-		err = claim.Commit(handling, m.stamp(d.outputs[:0], event, outputs))
+		err = claim.Commit(handling, m.stamp(d.outputs[:0], event, msg.Metadata, outputs))
 		switch {
 		case err == nil:
 			held = nil

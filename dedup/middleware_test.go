@@ -77,6 +77,22 @@ func TestConflictsCanBeIgnored(t *testing.T) {
 	require.Equal(t, 1, runs)
 }
 
+// With the content's hash for an ID, a copy that the producer has encoded anew is the same
+// event, and no conflict.
+func TestCopiesOfOneContentDoNotConflict(t *testing.T) {
+	strategy := strategyOn(memory.New(memory.Config{}))
+	defer strategy.Close()
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy, Identity: dedup.Identity{IgnoreUUID: true, ContentHash: true}})
+	require.NoError(t, err)
+	runs := 0
+	handle := middleware.Wrap(func(*message.Message) ([]*message.Message, error) { runs++; return nil, nil })
+	for _, payload := range []string{`{"order":1,"item":"book"}`, `{ "item": "book", "order": 1.0 }`} {
+		_, err := handle(message.NewMessage("drawn anew", []byte(payload)))
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, runs)
+}
+
 // Outputs say where they come from, and a handler that returns copies of its
 // input does not send two events under one ID.
 func TestOutputsAreStamped(t *testing.T) {
@@ -162,6 +178,8 @@ func TestConfigurationErrors(t *testing.T) {
 	require.EqualError(t, err, "configure dedup: no strategy")
 	_, err = dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{}, OnConflict: "drop"})
 	require.EqualError(t, err, `configure dedup: conflict policy is "drop", expected "quarantine" or "ignore"`)
+	_, err = dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{}, Identity: dedup.Identity{Pointer: "order/id"}})
+	require.ErrorContains(t, err, `configure dedup: parse pointer "order/id": `)
 }
 
 func TestAnOutputWithoutTopicIsRefused(t *testing.T) {
@@ -173,6 +191,31 @@ func TestAnOutputWithoutTopicIsRefused(t *testing.T) {
 		return message.Messages{message.NewMessage("u", nil)}, nil
 	})(order("1"))
 	require.EqualError(t, err, `commit event "1": output cannot be published: output u has no topic: return it to one with framework.To, or emit it to one`)
+}
+
+// Handlers hand the delivery's metadata on, and give one map to several outputs. Each
+// output has its own ID all the same, and the delivery stays as it was.
+func TestOutputsMayShareMetadata(t *testing.T) {
+	published := &publications{}
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{Publisher: published}})
+	require.NoError(t, err)
+	headers := message.Metadata{"tenant": "a"}
+	handle := middleware.Wrap(func(msg *message.Message) ([]*message.Message, error) {
+		outputs := message.Messages{message.NewMessage("a", nil), message.NewMessage("b", nil), message.NewMessage("c", nil), message.NewMessage("d", nil)}
+		outputs[0].Metadata, outputs[1].Metadata = msg.Metadata, msg.Metadata
+		outputs[2].Metadata, outputs[3].Metadata = headers, headers
+		return outputs, nil
+	})
+	in := order("1")
+	in.Metadata.Set(dedup.MetaTopic, "shipments")
+	headers.Set(dedup.MetaTopic, "shipments")
+	_, err = handle(in)
+	require.NoError(t, err)
+
+	id := dedup.NewID(scope, "1")
+	require.Equal(t, []string{id.Output(0), id.Output(1), id.Output(2), id.Output(3)}, published.ids())
+	require.Equal(t, message.Metadata{dedup.MetaTopic: "shipments"}, in.Metadata)
+	require.Equal(t, message.Metadata{dedup.MetaTopic: "shipments", "tenant": "a"}, headers)
 }
 
 // expecting records what the middleware tells and asks its strategy.

@@ -72,8 +72,8 @@ func (s *Service) mount(ctx context.Context, r *registration) error {
 	}
 	retry := handlers.Retry{
 		MaxAttempts:     settings.Retry.MaxAttempts,
-		InitialInterval: settings.Retry.InitialInterval.Std(),
-		MaxInterval:     settings.Retry.MaxInterval.Std(),
+		InitialInterval: orNever(settings.Retry.InitialInterval),
+		MaxInterval:     orNever(settings.Retry.MaxInterval),
 		Multiplier:      settings.Retry.Multiplier,
 		Handler:         r.name,
 		Topic:           r.topic,

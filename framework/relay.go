@@ -78,13 +78,30 @@ func (s *Service) startRelay(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := r.Run(running); err != nil {
-			s.logger.Error("the outbox's relay ended", "error", err)
-		}
+		s.keepRelaying(running, r.Run)
 	}()
 	s.closers = append(s.closers, func() error { cancel(); s.awaitRelay(ended); return nil })
 	return nil
 }
+
+// keepRelaying runs a relay until ctx ends. By itself a relay ends only when its first look
+// at the outbox fails. Without it rows would wait for ever, in a service that is ready.
+func (s *Service) keepRelaying(ctx context.Context, run func(context.Context) error) {
+	for {
+		err := run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.logger.Error("the outbox's relay ended, and begins again", "error", err, "in", relayPause.String())
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(relayPause):
+		}
+	}
+}
+
+const relayPause = time.Second
 
 // awaitRelay waits for a relay that was told to stop, as long as the Router is waited
 // for. It may be stuck in a publish to a broker that is away, and what is closed after

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -167,6 +168,25 @@ func TestStoppingDoesNotWaitForARelayForEver(t *testing.T) {
 	}
 	db := sqldbtest.Open(t, dsn, sqldb.Options{})
 	require.Equal(t, 1, count(t, db, "hapax_outbox WHERE state = 0"), "to be published by another relay")
+}
+
+// A database that is away when the relay begins, though it was there a moment before, does
+// not leave a service without one.
+func TestARelayThatCouldNotBeginBeginsAgain(t *testing.T) {
+	service := newService(t, parse(t, ""))
+	defer func() { require.NoError(t, service.Close()) }()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		runs := 0
+		framework.KeepRelaying(ctx, service, func(ctx context.Context) error {
+			if runs++; runs < 3 {
+				return errors.New("connection reset")
+			}
+			stop()
+			return nil
+		})
+		require.Equal(t, 3, runs)
+	})
 }
 
 // A relay that is told to stop while it starts has done as it was told.

@@ -29,11 +29,15 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	// The Router gets a context of its own: cancelling it would cut handlers
 	// short, where Close lets them finish.
 	routing := make(chan error, 1)
-	go func() { routing <- s.router.Run(context.WithoutCancel(ctx)) }()
+	routed, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	go func() { routing <- s.router.Run(routed) }()
 	select {
+	case <-s.router.Running():
 	case err := <-routing: // it could not subscribe, or every subscription ended
 		return fmt.Errorf("run router: %w", errors.Join(err, errStopped))
-	case <-s.router.Running():
+	case <-ctx.Done():
+		return s.stopSubscribing(ctx, routing, cut)
 	}
 	s.health.ready.Store(true)
 	s.logger.Info("ready", "service", s.config.Service, "broker", s.config.Broker, "handlers", len(s.registrations))
@@ -45,12 +49,33 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 	}
 	s.health.ready.Store(false)
+	return s.drain(routing)
+}
+
+func (s *Service) drain(routing <-chan error) error {
 	started := time.Now()
 	s.logger.Info("draining", "deadline", s.config.Shutdown.DrainTimeout.String())
-	err = s.router.Close()
+	err := s.router.Close()
 	<-routing
 	s.logger.Info("drained", "took", time.Since(started).Round(time.Millisecond))
 	return err
+}
+
+// stopSubscribing ends a Router that is not running yet. It may subscribe to a broker that
+// is away: after a moment that is cut short.
+func (s *Service) stopSubscribing(ctx context.Context, routing <-chan error, cut context.CancelFunc) error {
+	patience := time.AfterFunc(closeGrace, func() {
+		if !s.router.IsRunning() {
+			cut()
+		}
+	})
+	defer patience.Stop()
+	select {
+	case err := <-routing:
+		return unlessStopped(ctx, s.logger, fmt.Errorf("run router: %w", errors.Join(err, errStopped)))
+	case <-s.router.Running():
+		return s.drain(routing)
+	}
 }
 
 // unlessStopped is what a start that failed comes to. If ctx ended meanwhile that

@@ -81,7 +81,8 @@ func New(ctx context.Context, cfg *config.Config, options ...Option) (*Service, 
 }
 
 // closeGrace is what the Router gets beyond the drain deadline: at the deadline
-// adapters cancel what still runs, and that needs a moment to return.
+// adapters cancel what still runs, and that needs a moment to return. It is also what a
+// stop leaves to subscriptions that are just being made.
 const closeGrace = 5 * time.Second
 
 // Router is the Watermill Router underneath. Middlewares added to it run outside

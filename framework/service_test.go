@@ -14,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/handlers"
@@ -281,6 +282,43 @@ func TestAStopWhileStartingIsClean(t *testing.T) {
 	require.NoError(t, service.Run(ctx))
 }
 
+// unreachable is a broker that went away before its subscriptions: they wait for it.
+type unreachable struct {
+	adapters.Broker
+	reached chan struct{}
+}
+
+func (b unreachable) Subscriber(adapters.Subscription) (message.Subscriber, error) { return b, nil }
+
+func (b unreachable) Subscribe(ctx context.Context, _ string) (<-chan *message.Message, error) {
+	close(b.reached)
+	<-ctx.Done()
+	// Not an error: Watermill leaves a goroutine behind when a subscription fails.
+	none := make(chan *message.Message)
+	close(none)
+	return none, nil
+}
+
+// A service that is told to stop does not wait for the broker that it subscribes to.
+func TestAStopWhileSubscribingIsClean(t *testing.T) {
+	service := newService(t, parse(t, ""))
+	away := unreachable{service.Broker(), make(chan struct{})}
+	framework.SetBroker(service, away)
+	framework.Handle(service, "orders", func(context.Context, Order) error { return nil })
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ran := make(chan error, 1)
+	go func() { ran <- service.Run(ctx) }()
+	<-away.reached
+	stop()
+	select {
+	case err := <-ran:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		t.Fatal("the service waits for its broker")
+	}
+}
+
 // What is logged of a failure can be matched to its event.
 func TestFailuresAreLoggedWithTheirEvent(t *testing.T) {
 	var log lockedBuffer
@@ -315,4 +353,18 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buffer.String()
+}
+
+// 0 is what the config says it is: no pause.
+func TestRetriesWithoutAPause(t *testing.T) {
+	cfg := parse(t, "handlers: {orders: {retry: {initial_interval: 0, max_interval: 0}}}\n")
+	log := &lockedBuffer{}
+	service, err := framework.New(t.Context(), cfg, framework.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	require.NoError(t, err)
+	framework.Handle(service, "orders", func(context.Context, Order) error { return errors.New("boom") })
+	publish(t, service, "orders", "event-1", Order{ID: "1"})
+	stop := start(t, service)
+	require.Len(t, read(t, service, "orders.dead", 1), 1)
+	require.NoError(t, stop())
+	require.Equal(t, []string{"wait=0s", "wait=0s"}, regexp.MustCompile(`wait=\S+`).FindAllString(log.String(), -1))
 }

@@ -70,7 +70,7 @@ func emit(ctx context.Context, topic string, value any, options []EmitOption) er
 	if topic != "" {
 		msg.Metadata.Set(dedup.MetaTopic, topic)
 	}
-	if e.key != "" {
+	if e.keyed {
 		msg.Metadata.Set(dedup.MetaKey, e.key)
 	}
 	s.emitted = append(s.emitted, msg)
@@ -82,14 +82,17 @@ type EmitOption func(*emission)
 
 type emission struct {
 	key, id string
+	keyed   bool     // the key is set, if only to nothing
 	meta    []string // name, value, name, value …
 	codec   codec.Codec
 	err     error
 }
 
 // Key sets the ordering key: outputs of equal keys are processed in order, one
-// at a time. Without it an output is ordered with nothing.
-func Key(key string) EmitOption { return func(e *emission) { e.key = key } }
+// at a time. Without it an output has the key of the handler's event; with "" it has none,
+// and is ordered with nothing. Outputs of a batch have a key of their own or that of all
+// its events.
+func Key(key string) EmitOption { return func(e *emission) { e.key, e.keyed = key, true } }
 
 // Meta sets a metadata value. Names that start with "hapax_" are refused.
 func Meta(name, value string) EmitOption {

@@ -62,6 +62,45 @@ func TestEmitCopiesMessages(t *testing.T) {
 }
 
 // The value may be changed after Emit: it was encoded already.
+// Without a key of its own an output has the event's, and an empty one is none.
+func TestEmittedKeys(t *testing.T) {
+	msg := delivered(`{}`)
+	msg.Metadata.Set(dedup.MetaKey, "of the event")
+	sent, err := run(t, func(ctx context.Context, _ order) error {
+		require.NoError(t, handlers.Emit(ctx, "a", "inherits"))
+		require.NoError(t, handlers.Emit(ctx, "a", "none", handlers.Key("")))
+		return handlers.Emit(ctx, "a", "own", handlers.Key("k"))
+	}, msg)
+	require.NoError(t, err)
+	require.Len(t, sent, 3)
+	for i, want := range []string{"of the event", "", "k"} {
+		require.Equal(t, want, sent[i].Metadata.Get(dedup.MetaKey), "%s", sent[i].Payload)
+	}
+}
+
+// constantMetadata is a codec that gives all its payloads one map.
+type constantMetadata struct{ codec.Codec }
+
+var constant = map[string]string{"schema": "7"}
+
+func (c constantMetadata) Marshal(value any, output codec.Output) ([]byte, map[string]string, error) {
+	payload, _, err := c.Codec.Marshal(value, output)
+	return payload, constant, err
+}
+
+func TestEmitLeavesTheCodecsMetadataAlone(t *testing.T) {
+	sent, err := run(t, func(ctx context.Context, _ order) error {
+		shared := handlers.WithCodec(constantMetadata{codec.JSON})
+		require.NoError(t, handlers.Emit(ctx, "a", 1, shared, handlers.Key("k"), handlers.EventID("first")))
+		return handlers.Emit(ctx, "b", 2, shared)
+	}, delivered(`{}`))
+	require.NoError(t, err)
+	require.Equal(t, []string{"a 1", "b 2"}, texts(sent))
+	require.Equal(t, "first", sent[0].Metadata.Get(dedup.MetaEventID))
+	require.Empty(t, sent[1].Metadata.Get(dedup.MetaKey))
+	require.Equal(t, map[string]string{"schema": "7"}, constant)
+}
+
 func TestEmitEncodesAtOnce(t *testing.T) {
 	sent, err := run(t, func(ctx context.Context, o *order) error {
 		err := handlers.Emit(ctx, "a", o)
@@ -223,6 +262,27 @@ func TestCloudEventIDs(t *testing.T) {
 			require.Contains(t, ids, dedup.NewID(scope, "event-1").Output(0), "returned outputs keep their place's ID")
 		})
 	}
+}
+
+// A middleware that puts an output of its own in front moves those whose IDs are in them
+// already: still no two have one.
+func TestOutputsOfMiddlewaresHaveIDsOfTheirOwn(t *testing.T) {
+	handler := adapt(t, func(context.Context, order) ([]shipment, error) { return []shipment{{"a"}, {"b"}}, nil },
+		handlers.Options{OutputCodec: codec.CloudEvents{Source: "/fulfilment"}})
+	handle, sent := inside(t, func(msg *message.Message) ([]*message.Message, error) {
+		outputs, err := handler.Single(msg)
+		return append(message.Messages{message.NewMessage("", []byte("audit"))}, outputs...), err
+	})
+	for range 2 {
+		_, err := handle(delivered(`{}`))
+		require.NoError(t, err)
+	}
+	ids := map[string]bool{}
+	for i, p := range sent.sent {
+		ids[p.Metadata.Get(dedup.MetaEventID)] = true
+		require.Equal(t, sent.sent[i%3].Metadata.Get(dedup.MetaEventID), p.Metadata.Get(dedup.MetaEventID), "the same on every run")
+	}
+	require.Len(t, ids, 3)
 }
 
 func TestCloudEventWithoutEvent(t *testing.T) {

@@ -71,6 +71,7 @@ func Once(ctx context.Context, name string, effect func(ctx context.Context, key
 	}
 	entries := []*dedup.Entry{entry}
 	if err := claimEffect(ctx, ledger, entries); err != nil {
+		giveBack(ctx, ledger, entries) // the call may have been applied
 		return fmt.Errorf("claim effect %q: %w", name, err)
 	}
 	if entry.Verdict == dedup.Duplicate {
@@ -120,9 +121,7 @@ func runEffect(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entry,
 		cancel()
 		renewing.Wait()
 		if !done { // it failed, or panicked
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
-			defer cancel()
-			_ = ledger.Release(ctx, entries) // else the lease runs out
+			giveBack(ctx, ledger, entries)
 		}
 	}()
 	if err := effect(); err != nil {
@@ -138,4 +137,11 @@ func runEffect(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entry,
 		return fmt.Errorf("note effect %q in the journal: %w", name, dedup.ErrLeaseLost)
 	}
 	return nil
+}
+
+// giveBack drops the lease; else the next run waits until it has run out.
+func giveBack(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entry) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
+	defer cancel()
+	_ = ledger.Release(ctx, entries)
 }

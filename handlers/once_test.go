@@ -95,6 +95,31 @@ func (f *forgetful) Complete(ctx context.Context, entries []*dedup.Entry) error 
 // release stands for the lease that runs out.
 func (f *forgetful) release(t *testing.T) error { return f.Ledger.Release(t.Context(), f.claim) }
 
+// A claim whose answer was lost holds up no other run.
+func TestAClaimWithoutAnswerIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := &deaf{Ledger: memory.New(memory.Config{}), err: errors.New("connection reset")}
+		c := &charging{}
+		require.ErrorIs(t, c.deliver(t, ledger, "1"), ledger.err)
+		require.Empty(t, c.charges)
+		ledger.err = nil
+		began := time.Now()
+		require.NoError(t, c.deliver(t, ledger, "1"))
+		require.Zero(t, time.Since(began), "nobody has the lease")
+		require.Len(t, c.charges, 1)
+	})
+}
+
+// deaf does not hear the answers to claims while err is set.
+type deaf struct {
+	dedup.Ledger
+	err error
+}
+
+func (d *deaf) Claim(ctx context.Context, lease time.Duration, entries []*dedup.Entry) error {
+	return errors.Join(d.Ledger.Claim(ctx, lease, entries), d.err)
+}
+
 // A second run waits for the first, however long that takes, and then has nothing
 // to do; one that panics leaves the effect to the next.
 func TestRunsOfAnEffectExcludeEachOther(t *testing.T) {

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -28,9 +29,10 @@ type Retry struct {
 	// MaxAttempts bounds the runs of the handler for one delivery, the first
 	// included. 1: never again. Default (0 and below): 5.
 	MaxAttempts int
-	// InitialInterval bounds the wait before the second attempt. Default 100ms.
+	// InitialInterval bounds the wait before the second attempt. Default 100ms;
+	// negative: no waits.
 	InitialInterval time.Duration
-	// MaxInterval bounds every wait. Default 10s.
+	// MaxInterval bounds every wait. Default 10s; negative: no waits.
 	MaxInterval time.Duration
 	// Multiplier makes each interval longer than the last. Default 2.
 	Multiplier float64
@@ -52,12 +54,8 @@ func (r Retry) withDefaults() Retry {
 	if r.MaxAttempts <= 0 {
 		r.MaxAttempts = 5
 	}
-	if r.InitialInterval <= 0 {
-		r.InitialInterval = 100 * time.Millisecond
-	}
-	if r.MaxInterval <= 0 {
-		r.MaxInterval = 10 * time.Second
-	}
+	r.InitialInterval = waitOr(r.InitialInterval, 100*time.Millisecond)
+	r.MaxInterval = waitOr(r.MaxInterval, 10*time.Second)
 	if r.Multiplier < 1 {
 		r.Multiplier = 2
 	}
@@ -66,6 +64,9 @@ func (r Retry) withDefaults() Retry {
 	}
 	return r
 }
+
+// waitOr is d, the default for 0, and no wait for less.
+func waitOr(d, fallback time.Duration) time.Duration { return max(cmp.Or(d, fallback), 0) }
 
 // Middleware wraps a handler. Its errors that end in the dead-letter topic are
 // wrapped in a GaveUpError, unless the first attempt was the last.

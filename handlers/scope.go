@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -127,9 +128,7 @@ func (s *scope) encode(value any, chosen codec.Codec, number int, id string) (*m
 			return nil, fmt.Errorf("write %T as %s: %w", value, chosen.Name(), err)
 		}
 		msg = message.NewMessage("", payload)
-		if metadata != nil {
-			msg.Metadata = metadata
-		}
+		maps.Copy(msg.Metadata, metadata) // a codec may give all its payloads one map
 	}
 	if msg.Metadata == nil {
 		msg.Metadata = message.Metadata{}

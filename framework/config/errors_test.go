@@ -106,6 +106,19 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:4:20: topics.b.dead_letter: leads back to the topic (b, c, b): dead letters would be processed again, without an end`,
 			},
 		},
+		"dead letters in a circle by default": {
+			file: "service: a\ntopics:\n  a.dead: {dead_letter: a}\n  b: {name: other}\n  b.dead.dead: {dead_letter: b}\n  c: {dead_letter: d}\n",
+			want: []string{
+				`hapax.yaml:3:25: topics["a.dead"].dead_letter: leads back to the topic (a.dead, a, a.dead): dead letters would be processed again, without an end`,
+				`hapax.yaml:5:30: topics["b.dead.dead"].dead_letter: leads back to the topic (b.dead.dead, b, b.dead, b.dead.dead): dead letters would be processed again, without an end`,
+			},
+		},
+		"a topic under the name of another": {
+			file: "service: a\ntopics:\n  orders: {dead_letter: failed}\n  failed: {name: orders}\n  x: {name: y}\n  y: {name: x}\n",
+			want: []string{
+				`hapax.yaml:4:18: topics.failed.name: found "orders", which is the name of topic "orders" already: two topics cannot share one`,
+			},
+		},
 		"checks that cannot be allowed": {
 			file: "service: a\nallow: [sql-connection]\n",
 			want: []string{`hapax.yaml:2:8: allow: found "sql-connection", but no service can start without what that check looks for: remove it`},

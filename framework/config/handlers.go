@@ -71,9 +71,10 @@ type Retry struct {
 	// MaxAttempts is how often a handler runs before its message goes to the
 	// dead-letter topic, the first time included. 1: no retry. Default 5.
 	MaxAttempts int `yaml:"max_attempts" min:"1"`
-	// InitialInterval is the pause before the second attempt. Default 100ms.
+	// InitialInterval is the pause before the second attempt. 0: no pauses.
+	// Default 100ms.
 	InitialInterval Duration `yaml:"initial_interval"`
-	// MaxInterval caps the pause between attempts. Default 10s.
+	// MaxInterval caps the pause between attempts. 0: no pauses. Default 10s.
 	MaxInterval Duration `yaml:"max_interval"`
 	// Multiplier makes each pause longer than the one before. 1: constant
 	// pauses. Default 2.

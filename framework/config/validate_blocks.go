@@ -1,11 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"iter"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/hapax-go/hapax/dedup"
 )
 
 // broker checks that the block of the broker in use is complete, and that what
@@ -92,11 +95,16 @@ func (v checker) delivery(path string, consumer Consumer, retry Retry) {
 
 func (v checker) topics() {
 	owners := map[string]string{}
+	for logical, topic := range v.config.Topics {
+		if topic.Name == "" {
+			owners[logical] = logical // it is called so at the broker too
+		}
+	}
 	for logical, topic := range sorted(v.config.Topics) {
 		path := "topics" + bracket(logical)
 		v.that(topic.DeadLetter != logical, join(path, "dead_letter"), nil, "found the topic itself, expected another: its dead letters would be processed again")
-		if topic.DeadLetter != logical {
-			if way := v.lettersBack(logical); len(way) > 0 && logical == slices.Min(way) {
+		if topic.DeadLetter != logical && topic.DeadLetter != "" {
+			if way := v.lettersBack(logical); len(way) > 0 && logical == v.firstChosen(way) {
 				v.that(false, join(path, "dead_letter"), nil, "leads back to the topic (%s): dead letters would be processed again, without an end", strings.Join(append(way, logical), ", "))
 			}
 		}
@@ -112,8 +120,13 @@ func (v checker) topics() {
 // lettersBack is the way that the dead letters of a topic take back to it, from topic to
 // topic; none if they do not come back.
 func (v checker) lettersBack(start string) []string {
+	longest := 0
+	for logical := range v.config.Topics {
+		longest = max(longest, len(logical))
+	}
 	way := []string{start}
-	for next := v.config.Topics[start].DeadLetter; next != ""; next = v.config.Topics[next].DeadLetter {
+	// Names by default grow, and lead nowhere when no topic of the block is as long.
+	for next := v.letters(start); len(next) <= longest; next = v.letters(next) {
 		if next == start {
 			return way
 		}
@@ -123,6 +136,16 @@ func (v checker) lettersBack(start string) []string {
 		way = append(way, next)
 	}
 	return nil
+}
+
+// letters is the topic of a topic's dead letters.
+func (v checker) letters(topic string) string {
+	return cmp.Or(v.config.Topics[topic].DeadLetter, dedup.DeadLetterTopic(topic))
+}
+
+// firstChosen is the first topic of a way, by name, whose dead letters the config sends on.
+func (v checker) firstChosen(way []string) string {
+	return slices.Min(slices.DeleteFunc(slices.Clone(way), func(topic string) bool { return v.config.Topics[topic].DeadLetter == "" }))
 }
 
 // databases checks the sql block and the ledger.

@@ -31,7 +31,8 @@ const structuredType = event.ApplicationCloudEventsJSON
 // application/cloudevents+json tells structured, ce_specversion tells binary.
 //
 // The event ID of a structured event sits in its payload, where dedup's identity
-// finds it only when told to (dedup.id.pointer: /id).
+// finds it by the content-type; in one that comes without, only when told to
+// (dedup.id.pointer: /id).
 type CloudEvents struct {
 	// Source is the source attribute of written events, a URI reference such as
 	// "/fulfilment". Required to write.

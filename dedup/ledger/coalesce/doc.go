@@ -19,7 +19,8 @@
 // A caller whose context ends stops waiting and gets the context's error. If its
 // call has not left yet it never will; if it has, the store may still apply it,
 // which is what a lost answer looks like: the caller may ask again with the same
-// token, or let the lease run out. Since the caller may reuse its entries at
+// token, give the lease back, or let it run out: a Release waits until nothing of its
+// tokens is on its way any more. Since the caller may reuse its entries at
 // once, a batch is made of copies, and outcomes are written back only to callers
 // that still wait: both sides settle which it is with one atomic step.
 //

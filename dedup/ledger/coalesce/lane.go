@@ -18,7 +18,7 @@ type call struct {
 	one     [1]dedup.Entry // backs copies when there is one entry, as nearly always
 	state   atomic.Int32
 	err     error
-	done    chan struct{}
+	done    chan struct{} // closed when the lane is through with the call
 }
 
 // A call is waiting until either the caller or the lane settles it.
@@ -42,10 +42,11 @@ func newCall(lease time.Duration, entries []*dedup.Entry) *call {
 
 func (c *call) settle(state int32) bool { return c.state.CompareAndSwap(waiting, state) }
 
-// answer writes the outcome back, unless the caller has left.
-func (c *call) answer(err error) {
+// answer writes the outcome back, unless the caller has left, which it reports.
+func (c *call) answer(err error) (left bool) {
+	defer close(c.done)
 	if !c.settle(answered) {
-		return
+		return true
 	}
 	if err == nil {
 		for i, entry := range c.entries {
@@ -53,12 +54,13 @@ func (c *call) answer(err error) {
 		}
 	}
 	c.err = err
-	close(c.done)
+	return false
 }
 
 // lane sends calls of one kind, one batch at a time.
 type lane struct {
 	send    func(ctx context.Context, lease time.Duration, entries []*dedup.Entry) error
+	forget  func(*call) // is told of calls that were left
 	mutex   sync.Mutex
 	running bool
 	queue   []*call
@@ -94,7 +96,9 @@ func (l *lane) run(maxBatch int, timeout time.Duration) {
 		err := l.send(ctx, batch[0].lease, entries)
 		cancel()
 		for _, call := range batch {
-			call.answer(err)
+			if call.answer(err) {
+				l.forget(call)
+			}
 		}
 	}
 }
@@ -128,6 +132,8 @@ func (l *lane) next(maxBatch int) []*call {
 	for _, call := range l.queue {
 		switch {
 		case call.state.Load() == abandoned: // it has not left, so it never will
+			close(call.done)
+			l.forget(call)
 		case len(batch) == 0, call.lease == batch[0].lease && entries+len(call.entries) <= maxBatch:
 			batch = append(batch, call)
 			entries += len(call.entries)

@@ -30,6 +30,9 @@ type Ledger struct {
 	timeout  time.Duration
 
 	claim, renew, complete, release lane
+	// left are the calls in flight, by the tokens of their entries, whose callers wait no
+	// more: uint64 to *call.
+	left sync.Map
 
 	// closing orders joining a lane before, or after, Close.
 	closing sync.RWMutex
@@ -46,6 +49,9 @@ func New(store dedup.Ledger, options ...Option) *Ledger {
 	l := &Ledger{store: store, maxBatch: 500, timeout: 30 * time.Second}
 	for _, option := range options {
 		option(l)
+	}
+	for _, lane := range []*lane{&l.claim, &l.renew, &l.complete, &l.release} {
+		lane.forget = l.forget
 	}
 	l.claim.send = store.Claim
 	l.renew.send = store.Renew
@@ -74,8 +80,20 @@ func (l *Ledger) Complete(ctx context.Context, entries []*dedup.Entry) error {
 	return l.do(ctx, &l.complete, 0, entries)
 }
 
-// Release implements dedup.Ledger.
+// Release implements dedup.Ledger. Calls of the same tokens that were left in flight come
+// first: a claim that arrives after its release would hold the lease, for nobody.
 func (l *Ledger) Release(ctx context.Context, entries []*dedup.Entry) error {
+	for _, entry := range entries {
+		earlier, is := l.left.Load(entry.Token)
+		if !is {
+			continue
+		}
+		select {
+		case <-earlier.(*call).done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	return l.do(ctx, &l.release, 0, entries)
 }
 
@@ -108,11 +126,22 @@ func (l *Ledger) do(ctx context.Context, lane *lane, lease time.Duration, entrie
 	case <-call.done:
 		return call.err
 	case <-ctx.Done():
+		for i := range call.copies { // before the lane can know of it, and forget it
+			l.left.Store(call.copies[i].Token, call)
+		}
 		if call.settle(abandoned) {
 			return context.Cause(ctx)
 		}
+		l.forget(call)
 		<-call.done // the outcome is being written
 		return call.err
+	}
+}
+
+// forget notes that a call that was left is over.
+func (l *Ledger) forget(call *call) {
+	for i := range call.copies {
+		l.left.CompareAndDelete(call.copies[i].Token, call)
 	}
 }
 

@@ -267,6 +267,39 @@ func TestACallerMayLeave(t *testing.T) {
 	})
 }
 
+// Who leaves and gives the lease back has given it back, though the claim was still on its
+// way; and a mark that was on its way is made all the same.
+func TestAReleaseComesAfterWhatItsCallerHasLeft(t *testing.T) {
+	leaving := func(t *testing.T, call func(context.Context) error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, call(ctx), context.DeadlineExceeded)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ledger := coalesce.New(newRemote(10 * time.Second))
+		sent, queued := event("sent"), event("queued")
+		leaving(t, func(ctx context.Context) error { return ledger.Claim(ctx, time.Hour, sent) })
+		leaving(t, func(ctx context.Context) error { return ledger.Claim(ctx, time.Hour, queued) })
+		leaving(t, func(ctx context.Context) error { return ledger.Release(ctx, sent) })
+		require.NoError(t, ledger.Release(t.Context(), append(sent, queued...)))
+		for _, name := range []string{"sent", "queued"} {
+			again := event(name)
+			require.NoError(t, ledger.Claim(t.Context(), time.Hour, again))
+			require.Equal(t, dedup.Fresh, again[0].Verdict, name)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ledger := coalesce.New(newRemote(10 * time.Second))
+		marked := event("marked")
+		require.NoError(t, ledger.Claim(t.Context(), time.Hour, marked))
+		leaving(t, func(ctx context.Context) error { return ledger.Complete(ctx, marked) })
+		require.NoError(t, ledger.Release(t.Context(), marked))
+		again := event("marked")
+		require.NoError(t, ledger.Claim(t.Context(), time.Hour, again))
+		require.Equal(t, dedup.Duplicate, again[0].Verdict)
+	})
+}
+
 func TestABatchEndsAfterItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ledger := coalesce.New(newRemote(time.Hour), coalesce.Timeout(5*time.Second))
