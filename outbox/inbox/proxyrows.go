@@ -24,6 +24,9 @@ func watch(link link, rows driver.Rows, err error) (driver.Rows, error) {
 // Next implements driver.Rows.
 func (r proxyRows) Next(dest []driver.Value) error { return r.checked(r.Rows.Next(dest)) }
 
+// Close implements driver.Rows. It reads what is left.
+func (r proxyRows) Close() error { return r.checked(r.Rows.Close()) }
+
 func (r proxyRows) checked(err error) error {
 	if err == nil || err == io.EOF {
 		return err
