@@ -265,7 +265,7 @@ func (g *poolGroup) seal() error {
 		g.doubt = true
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	case g.alone:
-		return err
+		return own(err)
 	default: // a deferred constraint, a serialization failure
 		g.pool.doubt()
 		return fmt.Errorf("%w: %v", ErrUndone, err)
