@@ -27,6 +27,10 @@ type row struct {
 	payload                   []byte
 }
 
+func (r row) size() int {
+	return len(r.topic) + len(r.key) + len(r.eventID) + len(r.uuid) + len(r.metadata) + len(r.payload)
+}
+
 // maxTopic is the length of the column, in characters, on MySQL.
 const maxTopic = 255
 

@@ -66,6 +66,21 @@ var writing = []check{
 		}
 	}},
 
+	{"ManyLargeMessages", func(b *bench) {
+		// Together they are more than MySQL takes as one statement.
+		var want []string
+		var messages []*message.Message
+		for i := range 24 {
+			want = append(want, fmt.Sprintf("e%03d", i))
+			messages = append(messages, event(want[i], "k"))
+			messages[i].Payload = bytes.Repeat([]byte("large"), 200_000)
+		}
+		b.write(true, "orders", messages...)
+		b.relay()
+		b.expect(want...)
+		require.Equal(b, want, b.Broker.IDs(), "the order within a transaction")
+	}},
+
 	{"EveryEventHasAnIDThatLasts", func(b *bench) {
 		cloud := message.NewMessage("another UUID on every try", nil)
 		cloud.Metadata = message.Metadata{"ce_source": "shop", "ce_id": "7"}
