@@ -111,6 +111,9 @@ func (g *poolGroup) turn(u *unit) {
 	if err == nil && g.session.aborted() {
 		err = errAborted
 	}
+	if err != nil && !g.alone && !g.session.lost && !g.session.contended {
+		g.pool.blame(u)
+	}
 	switch {
 	case err == nil:
 		g.members = append(g.members, u)
