@@ -59,7 +59,7 @@ var writing = []check{
 		}
 		sent := message.NewMessage("uuid \xff\x00", bytes.Repeat(binary, 40))
 		sent.Metadata = message.Metadata{
-			dedup.MetaEventID: "order/é/1", dedup.MetaKey: "key\x00\xfe", "empty": "", "broken \xff": "value \xfe\x00", "json": `{"a":"\u0000<>&"}`,
+			dedup.MetaEventID: "order/é/1", dedup.MetaKey: "key\x00\xfe", "empty": "", "broken \xff": "value \xfe\x00", "looks": "hapax_base64:aGFwYXg=", "json": `{"a":"\u0000<>&"}`,
 		}
 		messages, want := []*message.Message{sent, {UUID: "no payload"}}, []string{"order/é/1", "no payload"}
 		for i := range 20 { // large batches are written in another way
