@@ -72,6 +72,10 @@ var (
 	// mend it.
 	ErrBadOutput = errors.New("output cannot be published")
 
+	// ErrRefused: the store refused what the handler has written, at the end of its
+	// transaction, as a deferred constraint does. It counts as the handler's error.
+	ErrRefused = errors.New("what the handler has written was refused")
+
 	// ErrConflict: the same event ID came with another payload (I6).
 	ErrConflict = errors.New("event ID was used before with another payload")
 )
@@ -92,6 +96,8 @@ func (e *StepError) Error() string { return fmt.Sprintf("%s event %q: %v", e.Ste
 func (e *StepError) Unwrap() error { return e.Err }
 
 // Infrastructure reports that retrying may help however often it did not yet: an
-// event is never dead-lettered because a store or a broker was away. A bad
-// output is the exception.
-func (e *StepError) Infrastructure() bool { return !errors.Is(e.Err, ErrBadOutput) }
+// event is never dead-lettered because a store or a broker was away. A bad output and
+// what the store refuses are the exceptions.
+func (e *StepError) Infrastructure() bool {
+	return !errors.Is(e.Err, ErrBadOutput) && !errors.Is(e.Err, ErrRefused)
+}

@@ -14,8 +14,25 @@ import (
 )
 
 // maxRows is the most rows of one statement. PostgreSQL takes 65,535 parameters;
-// beyond some dozens of rows there is nothing to gain.
-const maxRows = 64
+// beyond some dozens of rows there is nothing to gain. maxBytes bounds what is in them:
+// MySQL and MariaDB cut a connection off that sends a statement larger than
+// max_allowed_packet, which is 4 or 16 MiB where nobody set it, and bytes that are
+// written into its text may be two there.
+const (
+	maxRows  = 64
+	maxBytes = 1 << 20
+)
+
+// fitting is how many of the rows one statement takes: one at least.
+func fitting(rows []row) int {
+	size := 0
+	for i, r := range rows[:min(len(rows), maxRows)] {
+		if size += r.size(); i > 0 && size > maxBytes {
+			return i
+		}
+	}
+	return min(len(rows), maxRows)
+}
 
 // Publisher is a Watermill message.Publisher on a transaction of the caller. Make
 // one for each transaction: it costs nothing.
@@ -63,7 +80,7 @@ func (p *Publisher) Store(outputs []dedup.Output) error {
 		}
 	}
 	for len(rows) > 0 {
-		n := min(len(rows), maxRows)
+		n := fitting(rows)
 		if p.config.copies(len(rows)) {
 			n = len(rows)
 		}

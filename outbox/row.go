@@ -27,6 +27,10 @@ type row struct {
 	payload                   []byte
 }
 
+func (r row) size() int {
+	return len(r.topic) + len(r.key) + len(r.eventID) + len(r.uuid) + len(r.metadata) + len(r.payload)
+}
+
 // maxTopic is the length of the column, in characters, on MySQL.
 const maxTopic = 255
 
@@ -36,7 +40,7 @@ func check(topic string, msg *message.Message) error {
 	switch {
 	case topic == "":
 		return fmt.Errorf("%w: message %s has no topic: return it to one with framework.To, or emit it to one", dedup.ErrBadOutput, msg.UUID)
-	case len(topic) > maxTopic || text(topic) != topic:
+	case len(topic) > maxTopic || !storable(topic):
 		return fmt.Errorf("%w: message %s is for topic %.40q: expected at most %d bytes of UTF-8 without NUL", dedup.ErrBadOutput, msg.UUID, topic, maxTopic)
 	}
 	return nil
@@ -109,8 +113,13 @@ func shardOf(key string) int {
 // text, and JSON would replace the former.
 const notText = "hapax_base64:"
 
+func storable(value string) bool {
+	return utf8.ValidString(value) && !strings.ContainsRune(value, 0)
+}
+
+// text is what original makes the value of again.
 func text(value string) string {
-	if utf8.ValidString(value) && !strings.ContainsRune(value, 0) {
+	if storable(value) && !strings.HasPrefix(value, notText) {
 		return value
 	}
 	return notText + base64.StdEncoding.EncodeToString([]byte(value))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/failpoint"
+	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
 // commit is what one claim makes durable beside its handler's own writes.
@@ -50,7 +51,7 @@ func store(ctx context.Context, tx *sql.Tx, marks *marks, outbox Outbox, commits
 		outputs = append(outputs, c.outputs...)
 		if c.result != nil {
 			if err := marks.sql.result(ctx, tx, c.rows, c.result); err != nil {
-				return fmt.Errorf("store result: %w", err)
+				return fmt.Errorf("store result: %w", own(err))
 			}
 		}
 	}
@@ -71,6 +72,16 @@ func store(ctx context.Context, tx *sql.Tx, marks *marks, outbox Outbox, commits
 // errSingly fails a batch in which one unit has lost; the group then runs each
 // unit by itself, to see which.
 var errSingly = errors.New("a unit of the batch failed")
+
+// own is the error of what a single handler has written. What the database refuses of it
+// is the handler's fault, and would be refused again whenever it came: by a deferred
+// constraint, or because a result is no JSON that the column takes.
+func own(err error) error {
+	if sqldb.IsRefused(err) {
+		return fmt.Errorf("%w: %w", dedup.ErrRefused, err)
+	}
+	return err
+}
 
 // runCommits is the batch of a Group: it marks and stores for many claims.
 func runCommits(marks *marks, outbox Outbox) func(context.Context, *sql.Tx, []*commit) error {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
@@ -33,7 +34,8 @@ import (
 // savepoints for as long as no handler fails. When one does, everybody who has
 // written is undone (ErrUndone, and comes again), and the turns of some time to
 // come get savepoints: then the one that fails is undone alone, and its mark is
-// taken out again before the COMMIT.
+// taken out again before the COMMIT. It has its next turn in a transaction of its own:
+// others may have left something in this one that was in its way.
 //
 // # Rows that many want
 //
@@ -70,6 +72,9 @@ type Pool struct {
 	// time; a slow handler's transaction counts for few of them.
 	contended int
 	oneByOne  sync.Mutex
+	// failed are events whose handlers failed in a transaction that they shared. What others
+	// had left in it may be why (a temporary table, a SET LOCAL), so they come again apart.
+	failed map[dedup.ID]bool
 }
 
 // maxUnits: larger groups were slower, since all wait for the last. While turns get
@@ -99,7 +104,7 @@ func newPool(db *sql.DB, marks *marks, outbox Outbox, config Config) *Pool {
 	p := &Pool{
 		config: config, db: db, marks: marks, outbox: outbox,
 		wake: make(chan struct{}, config.Connections), ending: make(chan struct{}),
-		alone: make(chan struct{}, config.MaxAlone),
+		alone: make(chan struct{}, config.MaxAlone), failed: map[dedup.ID]bool{},
 	}
 	for range config.Connections {
 		p.groups.Go(p.work)
@@ -157,10 +162,38 @@ func (p *Pool) submit(units ...*unit) error {
 			p.groups.Go(func() { p.single(u) })
 			continue
 		}
+		u.apart = p.forgive(u)
 		p.queue = append(p.queue, u)
 	}
 	p.signal()
 	return nil
+}
+
+// maxFailed bounds what is remembered of events that do not come again here.
+const maxFailed = 10_000
+
+// blame notes that a unit's handler failed while it shared a transaction.
+func (p *Pool) blame(u *unit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.failed) >= maxFailed {
+		clear(p.failed)
+	}
+	for _, r := range u.commit().rows {
+		p.failed[r.ID] = true
+	}
+}
+
+// forgive forgets that, and reports whether there was anything. The caller holds mu.
+func (p *Pool) forgive(u *unit) (failed bool) {
+	if len(p.failed) == 0 {
+		return false
+	}
+	for _, r := range u.commit().rows {
+		failed = failed || p.failed[r.ID]
+		delete(p.failed, r.ID)
+	}
+	return failed
 }
 
 func (p *Pool) signal() {

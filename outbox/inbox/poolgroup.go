@@ -111,6 +111,9 @@ func (g *poolGroup) turn(u *unit) {
 	if err == nil && g.session.aborted() {
 		err = errAborted
 	}
+	if err != nil && !g.alone && !g.session.lost && !g.session.contended {
+		g.pool.blame(u)
+	}
 	switch {
 	case err == nil:
 		g.members = append(g.members, u)
@@ -265,7 +268,7 @@ func (g *poolGroup) seal() error {
 		g.doubt = true
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	case g.alone:
-		return err
+		return own(err)
 	default: // a deferred constraint, a serialization failure
 		g.pool.doubt()
 		return fmt.Errorf("%w: %v", ErrUndone, err)

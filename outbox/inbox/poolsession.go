@@ -69,13 +69,23 @@ var ends = map[sqldb.Dialect][]string{
 }
 
 func (s *poolSession) allow(query string) error {
-	if s.lost {
+	if s.vanished() {
 		return ErrRolledBack
 	}
 	s.written = true
+	for text := range statements(query) {
+		if s.ends(text) {
+			s.guard.misused.Store(true)
+			return ErrNotYours
+		}
+	}
+	return nil
+}
+
+func (s *poolSession) ends(query string) bool {
 	first, rest := firstWord(query)
 	if first == "ROLLBACK" {
-		return ownSavepoint(query)
+		return !ownSavepoint(query)
 	}
 	for _, words := range ends[s.dialect] {
 		word, second, two := strings.Cut(words, " ")
@@ -86,10 +96,19 @@ func (s *poolSession) allow(query string) error {
 		if two && next != second || next == "TEMPORARY" {
 			continue
 		}
-		s.guard.misused.Store(true)
-		return ErrNotYours
+		return true
 	}
-	return nil
+	return false
+}
+
+// vanished reports whether the transaction is gone. Where that is so though no statement
+// failed, one has ended it that allow did not see.
+func (s *poolSession) vanished() bool {
+	if !s.lost && sqldb.StateOf(s.raw) == sqldb.TxNone {
+		s.lost = true
+		s.guard.misused.Store(true)
+	}
+	return s.lost
 }
 
 // bound is a statement's context. In a shared transaction its own end counts for
@@ -139,8 +158,14 @@ func (s *poolSession) note(err error) {
 // check tells errors that are nobody's fault from the handler's own: an event is
 // never dead-lettered because of a deadlock, however often its handler met one.
 func (s *poolSession) check(err error) error {
-	if err == nil || err == driver.ErrSkip {
+	if err == driver.ErrSkip {
 		return err
+	}
+	if err == nil {
+		if s.vanished() {
+			return ErrNotYours
+		}
+		return nil
 	}
 	s.note(err)
 	if s.guard.event != "" && (s.lost || sqldb.Retryable(err) || sqldb.IsLost(err)) {

@@ -80,7 +80,7 @@ func (c proxyConn) QueryContext(ctx context.Context, query string, args []driver
 		return nil, err
 	}
 	rows, err := c.link.query(c.link.bound(ctx), query, args)
-	return rows, c.link.check(err)
+	return watch(c.link, rows, err)
 }
 
 // CheckNamedValue implements driver.NamedValueChecker: what a driver takes beyond
@@ -124,7 +124,7 @@ func (s proxyStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (
 		return nil, err
 	}
 	rows, err := queryStmt(s.link.bound(ctx), s.Stmt, args)
-	return rows, s.link.check(err)
+	return watch(s.link, rows, err)
 }
 
 // cachedRows gives its statement back to the cache when it is closed.

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"iter"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -128,18 +130,24 @@ func (s *session) run(query string) error {
 	return err
 }
 
-// allow refuses statements that end or begin the transaction, by their first
-// word. One hidden behind another statement in the same text is not seen here;
-// the writer then finds its savepoint gone and fails the group.
+// allow refuses statements that end or begin the transaction, by their first word.
+// Where one is not seen, the writer finds its savepoint gone and fails the group.
 func (s *session) allow(query string) error {
 	if s.lost {
 		return ErrRolledBack
 	}
-	switch word, _ := firstWord(query); word {
-	case "BEGIN", "COMMIT", "END":
+	for text := range statements(query) {
+		switch word, _ := firstWord(text); word {
+		case "BEGIN", "COMMIT", "END":
+		case "ROLLBACK":
+			if ownSavepoint(text) {
+				continue
+			}
+		default:
+			continue
+		}
+		s.guard.misused.Store(true)
 		return ErrNotYours
-	case "ROLLBACK": // a savepoint of the handler's own is its own affair
-		return ownSavepoint(query)
 	}
 	return nil
 }
@@ -191,13 +199,63 @@ func firstWord(query string) (word, rest string) {
 	}
 }
 
-// ownSavepoint accepts ROLLBACK TO, and refuses ROLLBACK.
-func ownSavepoint(query string) error {
-	if strings.Contains(strings.ToUpper(query), " TO ") {
-		return nil
+// ownSavepoint tells ROLLBACK TO, which is the handler's own affair, from ROLLBACK.
+func ownSavepoint(query string) bool { return strings.Contains(strings.ToUpper(query), " TO ") }
+
+// statements are the texts of a query that may be several: each from its beginning to
+// the end of all. A semicolon in quotes or a comment ends none, and neither do those of
+// what a CREATE defines.
+func statements(query string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield(query) || strings.IndexByte(query, ';') < 0 {
+			return
+		}
+		if word, _ := firstWord(query); word == "CREATE" {
+			return
+		}
+		for at := 0; at < len(query); {
+			if query[at] == ';' && !yield(query[at+1:]) {
+				return
+			}
+			at += token(query[at:])
+		}
 	}
-	return ErrNotYours
 }
+
+// token is the length of what the text begins with: something quoted, a comment, or a
+// byte. Where databases differ about where it ends, as they do about backslashes, the
+// longer one counts: a statement that is not seen is found out later.
+func token(text string) int {
+	until := func(from int, end string) int {
+		if length := strings.Index(text[from:], end); length >= 0 {
+			return from + length + len(end)
+		}
+		return len(text)
+	}
+	switch c := text[0]; {
+	case c == '\'' || c == '"' || c == '`':
+		for at := 1; at < len(text); at++ {
+			if text[at] == '\\' {
+				at++
+			} else if text[at] == c {
+				return at + 1
+			}
+		}
+		return len(text)
+	case strings.HasPrefix(text, "--"), c == '#':
+		return until(1, "\n")
+	case strings.HasPrefix(text, "/*"):
+		return until(2, "*/")
+	case c == '$':
+		if tag := dollarTag.FindString(text); tag != "" {
+			return until(len(tag), tag)
+		}
+	}
+	return 1
+}
+
+// dollarTag begins and ends a text of PostgreSQL.
+var dollarTag = regexp.MustCompile(`^\$(?:[A-Za-z_][A-Za-z0-9_]*)?\$`)
 
 // guard watches over one proxied transaction.
 type guard struct {

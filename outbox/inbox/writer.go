@@ -167,6 +167,9 @@ func (g *Group) commit(group *gathering) error {
 	err := group.err
 	if err == nil {
 		if err = group.session.run("COMMIT"); err != nil {
+			if len(members) == 1 {
+				err = own(err)
+			}
 			err = fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 			// It may be the fault of one (a deferred constraint). The next turns
 			// commit one by one, so that it fails alone when it comes again.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
@@ -12,7 +13,28 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/outbox"
+	"github.com/hapax-go/hapax/outbox/relay"
 )
+
+// measuring notes how large the largest call was.
+type measuring struct {
+	message.Publisher
+	largest atomic.Int64
+}
+
+// Publish implements message.Publisher.
+func (m *measuring) Publish(topic string, messages ...*message.Message) error {
+	size := int64(0)
+	for _, msg := range messages {
+		size += int64(len(msg.Payload))
+	}
+	for {
+		before := m.largest.Load()
+		if size <= before || m.largest.CompareAndSwap(before, size) {
+			return m.Publisher.Publish(topic, messages...)
+		}
+	}
+}
 
 var writing = []check{
 	{"RollbackPublishesNothingCommitAll", func(b *bench) {
@@ -37,7 +59,7 @@ var writing = []check{
 		}
 		sent := message.NewMessage("uuid \xff\x00", bytes.Repeat(binary, 40))
 		sent.Metadata = message.Metadata{
-			dedup.MetaEventID: "order/é/1", dedup.MetaKey: "key\x00\xfe", "empty": "", "broken \xff": "value \xfe\x00", "json": `{"a":"\u0000<>&"}`,
+			dedup.MetaEventID: "order/é/1", dedup.MetaKey: "key\x00\xfe", "empty": "", "broken \xff": "value \xfe\x00", "looks": "hapax_base64:aGFwYXg=", "json": `{"a":"\u0000<>&"}`,
 		}
 		messages, want := []*message.Message{sent, {UUID: "no payload"}}, []string{"order/é/1", "no payload"}
 		for i := range 20 { // large batches are written in another way
@@ -64,6 +86,38 @@ var writing = []check{
 			require.Equal(b, sent.Payload, got.Message.Payload)
 			require.Equal(b, sent.Metadata, got.Message.Metadata)
 		}
+	}},
+
+	{"ManyLargeMessages", func(b *bench) {
+		// Together they are more than MySQL takes as one statement.
+		var want []string
+		var messages []*message.Message
+		for i := range 24 {
+			want = append(want, fmt.Sprintf("e%03d", i))
+			messages = append(messages, event(want[i], "k"))
+			messages[i].Payload = bytes.Repeat([]byte("large"), 200_000)
+		}
+		b.write(true, "orders", messages...)
+		b.relay()
+		b.expect(want...)
+		require.Equal(b, want, b.Broker.IDs(), "the order within a transaction")
+	}},
+
+	{"ABacklogOfLargeMessagesIsReadInParts", func(b *bench) {
+		// What a broker's outage leaves behind may be more than the memory there is.
+		const large, most = 1 << 20, 16 << 20
+		var want []string
+		for i := range 60 {
+			want = append(want, fmt.Sprintf("e%03d", i))
+			msg := event(want[i], "k")
+			msg.Payload = bytes.Repeat([]byte{'x'}, large)
+			b.write(true, "orders", msg)
+		}
+		measured := &measuring{Publisher: b.Broker}
+		b.relay(func(c *relay.Config) { c.Publisher = measured })
+		b.expect(want...)
+		require.Equal(b, want, b.Broker.IDs())
+		require.LessOrEqual(b, measured.largest.Load(), int64(most))
 	}},
 
 	{"EveryEventHasAnIDThatLasts", func(b *bench) {

@@ -32,7 +32,8 @@ type Config struct {
 	// Instance names this relay among the others, for people; a random part is
 	// added. Default: the host's name.
 	Instance string
-	// Batch is the most rows of a round. Default 500.
+	// Batch is the most rows of a round. Default 500. Large ones are fewer: a round ends
+	// with the row that makes 8 MiB of payloads full.
 	Batch int
 	// Workers is how many rounds may be under way, each with shards of its own.
 	// Default 4.

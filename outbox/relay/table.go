@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -106,9 +107,17 @@ type claimed struct {
 	broken   error // why the row does not make a message
 }
 
+// maxBatchBytes is how much of payloads a batch has, after which it is over: a backlog
+// of large rows must not take more memory than there is.
+const maxBatchBytes = 8 << 20
+
+var errEnough = errors.New("the batch is large enough")
+
 // waiting reads rows of shards that wait, in the order of shards and within them
-// of ids, but for what is hidden.
-func (t *Table) waiting(ctx context.Context, shards []int, limit int, hidden hidden) (batch []claimed, err error) {
+// of ids, but for what is hidden. It reports whether there may be more, and whether
+// that is because the rows are large.
+func (t *Table) waiting(ctx context.Context, shards []int, limit int, hidden hidden) (batch []claimed, more, large bool, err error) {
+	size := 0
 	query := "SELECT shard, attempts, topic, message_key, " + outbox.MessageColumns + " FROM " + t.rows +
 		" WHERE state = 0 AND shard IN (" + join(shards) + ")"
 	args := make([]any, 0, len(hidden.keys)+len(hidden.topics)+1)
@@ -136,12 +145,19 @@ func (t *Table) waiting(ctx context.Context, shards []int, limit int, hidden hid
 		}
 		c.broken = err
 		batch = append(batch, c)
+		if c.message != nil {
+			size += len(c.message.Payload)
+		}
+		if size >= maxBatchBytes {
+			return errEnough
+		}
 		return nil
 	}, query, append(args, limit)...)
-	if err != nil {
-		return nil, fmt.Errorf("read outbox: %w", err)
+	large = errors.Is(err, errEnough)
+	if err != nil && !large {
+		return nil, false, false, fmt.Errorf("read outbox: %w", err)
 	}
-	return batch, nil
+	return batch, large || len(batch) == limit, large, nil
 }
 
 // inOrder is a query whose plan must follow the index. PostgreSQL's statistics of

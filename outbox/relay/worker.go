@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -21,6 +22,9 @@ type worker struct {
 	// after is the last shard of the last round, when that was full: the next one
 	// begins behind it, so that a shard with many rows does not starve the others.
 	after int
+	// limit is how many rows the next claim asks for, if they were large; else 0. What a
+	// database has begun to send it sends to the end.
+	limit int
 	// held are the keys that wait because a row of theirs failed.
 	held map[unit]*hold
 	// rests are the topics that wait because the broker refuses them.
@@ -124,12 +128,20 @@ func (w *worker) claim(ctx context.Context, leases []lease) (batch []claimed, re
 		if len(shards) == 0 {
 			continue
 		}
-		batch, err = w.relay.table.waiting(ctx, shards, w.relay.config.Batch, hidden)
+		limit := cmp.Or(w.limit, w.relay.config.Batch)
+		var more, large bool
+		batch, more, large, err = w.relay.table.waiting(ctx, shards, limit, hidden)
 		if err != nil {
 			return nil, nil, err
 		}
 		w.after = -1
-		if len(batch) == w.relay.config.Batch {
+		switch {
+		case large:
+			w.limit = len(batch)
+		case more:
+			w.limit = min(2*limit, w.relay.config.Batch)
+		}
+		if more {
 			w.after = batch[len(batch)-1].shard
 		}
 		if len(batch) > 0 || len(shards) == len(leases) {

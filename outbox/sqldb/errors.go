@@ -31,6 +31,28 @@ func IsUnique(err error) bool {
 		extended(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE || extended(err) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 }
 
+// IsRefused reports that the database does not take what a statement, or what the
+// transaction that commits, has written: a constraint, a value that does not fit its
+// column, an error that a trigger raised. It will not take it the next time either.
+func IsRefused(err error) bool {
+	state, number := codes(err)
+	if failure, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		state = string(failure.SQLState[:])
+	}
+	switch class := state[:min(len(state), 2)]; class {
+	case "22", "23", "44", "45", "54", "P0": // data, integrity, WITH CHECK OPTION, SIGNAL, limits, RAISE
+		return true
+	}
+	if number == 1366 || errors.Is(err, mysql.ErrPktTooLarge) { // incorrect value for a column
+		return true
+	}
+	switch code(err) {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:
+		return true
+	}
+	return false
+}
+
 // IsMissing reports that a statement names a table, a column or a schema that
 // does not exist: a migration has not run.
 func IsMissing(err error) bool {

@@ -49,7 +49,7 @@ func parseMySQL(dsn string) (*mysql.Config, error) {
 		return config, nil
 	}
 	address, err := url.Parse("mysql://" + rest)
-	if err != nil || address.Hostname() == "" {
+	if err != nil || address.Hostname() == "" || cutShort(dsn) {
 		return nil, errors.New("open database: the MySQL URL cannot be read: expected mysql://user:password@host:3306/db; a password with special characters must be percent-encoded")
 	}
 	config, err := mysql.ParseDSN("/?" + address.RawQuery)

@@ -93,6 +93,15 @@ func parse(dsn string) (Dialect, string, error) {
 	return SQLite, dsn, nil
 }
 
+// cutShort reports that a URL's password ends its authority, because of a / or # that is
+// not percent-encoded: what is left of it looks like a database's name, which errors tell.
+func cutShort(dsn string) bool {
+	_, rest, isURL := strings.Cut(dsn, "://")
+	rest, _, _ = strings.Cut(rest, "?") // options may have an @
+	end := strings.IndexAny(rest, "/#")
+	return isURL && end >= 0 && !strings.Contains(rest[:end], "@") && strings.Contains(rest[end:], "@")
+}
+
 func (o Options) validate() error {
 	switch o.Isolation {
 	case "", "read-committed", "repeatable-read", "serializable":

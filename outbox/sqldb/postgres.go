@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,7 +16,7 @@ import (
 
 func openPostgres(ctx context.Context, dsn string, options Options) (*sql.DB, error) {
 	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
+	if err != nil || cutShort(dsn) || strings.Contains(config.Host, "@") {
 		// The driver's error quotes the DSN, and masks passwords it recognizes.
 		return nil, errors.New("open database: the PostgreSQL DSN cannot be read: expected postgres://user:password@host:5432/db?sslmode=require; a password with special characters must be percent-encoded, and files named by sslrootcert, sslcert and sslkey must exist")
 	}

@@ -79,8 +79,10 @@ func TestClassification(t *testing.T) {
 		_, err = db.Exec(`INSERT INTO accounts VALUES (1, 0)`)
 		require.True(t, sqldb.IsUnique(err), "%v", err)
 		require.False(t, sqldb.Retryable(err))
+		require.True(t, sqldb.IsRefused(err))
 		_, err = db.Exec(`INSERT INTO missing VALUES (1)`)
 		require.True(t, sqldb.IsMissing(err), "%v", err)
+		require.False(t, sqldb.IsRefused(err))
 		if dialect == sqldb.SQLite {
 			return
 		}
@@ -91,6 +93,7 @@ func TestClassification(t *testing.T) {
 		require.NoError(t, err)
 		_, err = db.Exec(`UPDATE accounts SET balance = 2 WHERE id = 1`)
 		require.True(t, sqldb.Retryable(err), "%v", err)
+		require.False(t, sqldb.IsRefused(err))
 	})
 }
 

@@ -59,13 +59,19 @@ func TestOpenSaysWhatIsWrongAndNoSecrets(t *testing.T) {
 	damaged := filepath.Join(folder, "damaged.db")
 	require.NoError(t, os.WriteFile(damaged, []byte(strings.Repeat("no database ", 100)), 0o600))
 	for dsn, want := range map[string]string{
-		"oracle://user:secret@host/db":           `scheme "oracle" is not known`,
-		"":                                       "expected a file",
-		":memory:":                               "expected a file",
-		"sqlite:x.db?password=secret":            `DSN option "password" is not known: expected synchronous`,
-		"sqlite:x.db?synchronous=maybe":          `synchronous is "maybe", expected full, normal or off`,
-		filepath.Join(folder, "missing", "x.db"): "check that the folder exists and is writable",
-		damaged:                                  "is not a SQLite database, or is damaged",
+		"oracle://user:secret@host/db":  `scheme "oracle" is not known`,
+		"":                              "expected a file",
+		":memory:":                      "expected a file",
+		"sqlite:x.db?password=secret":   `DSN option "password" is not known: expected synchronous`,
+		"sqlite:x.db?synchronous=maybe": `synchronous is "maybe", expected full, normal or off`,
+		// Passwords that are not percent-encoded end the authority, or the user, too soon.
+		"postgres://user:12/secret@127.0.0.1:1/db": "must be percent-encoded",
+		"postgres://user:12@secret@127.0.0.1:1/db": "must be percent-encoded",
+		"mysql://user:12/secret@127.0.0.1:1/db":    "must be percent-encoded",
+		"mysql://user:12#secret@127.0.0.1:1/db":    "must be percent-encoded",
+		"mariadb://secret/12@127.0.0.1:1/db":       "must be percent-encoded",
+		filepath.Join(folder, "missing", "x.db"):   "check that the folder exists and is writable",
+		damaged:                                    "is not a SQLite database, or is damaged",
 	} {
 		_, _, err := sqldb.Open(t.Context(), dsn)
 		require.ErrorContains(t, err, want)
