@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -128,4 +129,28 @@ func TestContextEndsWithTheWork(t *testing.T) {
 	<-held.Context().Done()
 	for range messages { // closed at the end
 	}
+}
+
+// What came behind a message of its key that waits for its redelivery has to wait as
+// well, however much it is; other keys have not.
+func TestKeyThatWaitsHoldsUpNoOther(t *testing.T) {
+	path := file(t)
+	broker := openBroker(t, path, nil)
+	publish(t, broker, event("later", "slow"))
+	msg := receive(t, subscribe(t, broker, input, nil))
+	adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Hour)
+	msg.Nack()
+	require.NoError(t, broker.Close())
+
+	leaving := openBroker(t, path, nil)
+	for i := range 300 {
+		publish(t, leaving, event(fmt.Sprint("slow", i), "slow"))
+	}
+	publish(t, leaving, event("other", "quick"))
+	require.Equal(t, "other", string(receive(t, subscribe(t, leaving, input, nil)).Payload))
+	require.NoError(t, leaving.Close())
+
+	msg = receive(t, subscribe(t, openBroker(t, path, nil), input, nil))
+	require.Equal(t, "other", string(msg.Payload))
+	msg.Ack()
 }
