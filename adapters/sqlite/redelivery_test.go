@@ -154,3 +154,29 @@ func TestKeyThatWaitsHoldsUpNoOther(t *testing.T) {
 	require.Equal(t, "other", string(msg.Payload))
 	msg.Ack()
 }
+
+// Another process that stands still in the middle of its transaction holds everybody
+// up who wants to write, but not those who want to end.
+func TestCloseDoesNotWaitForTheWriterForEver(t *testing.T) {
+	path := file(t)
+	broker := openBroker(t, path, nil)
+	publish(t, broker, event("acked", ""), event("held", ""))
+	messages := subscribe(t, broker, input, nil)
+	acked := receive(t, messages)
+	receive(t, messages)
+	tx, err := openBroker(t, path, nil).DB().BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback()) }()
+	acked.Ack()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = broker.Close() // says that it could not leave
+	}()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Minute):
+		require.NoError(t, tx.Rollback())
+		require.FailNow(t, "not closed while another process holds the file")
+	}
+}
