@@ -73,7 +73,7 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 	}
 	c.current.Store(member)
 	c.flow = flow.New(flow.Config{Window: subscription.Window, Freed: c.freed})
-	b.watching.Do(func() { b.background.Go(b.watch) })
+	b.watching.Do(b.startWatch)
 	b.wakes.add(c)
 	c.claiming.Go(c.claim)
 	c.beating.Go(c.beat)
