@@ -224,7 +224,11 @@ func decode(m *types.Message) (*message.Message, error) {
 		}
 	}
 	if id := brokerID(m); id != "" && msg.Metadata[dedup.MetaEventID] == "" {
-		msg.Metadata[dedup.MetaBrokerID] = id
+		// What Hapax made itself says no more than what it was made of, of which the
+		// config may pass over some.
+		if own, _ := fifoIDs(msg); id != own {
+			msg.Metadata[dedup.MetaBrokerID] = id
+		}
 	}
 	return msg, err
 }

@@ -178,3 +178,34 @@ func TestBinaryUUID(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "uuid", msg.UUID)
 }
+
+// The deduplication ID that Hapax makes itself identifies nothing: what it was made of
+// does, as far as the config says so.
+func TestOwnDeduplicationIDsAreNoIdentities(t *testing.T) {
+	queue := testQueue(Config{})
+	queue.fifo = true
+	for name, metadata := range map[string]message.Metadata{
+		"event":  {},
+		"letter": {dedup.MetaDeadReason: "handed out", dedup.MetaDeadPosition: "orders@1"},
+		"replay": {dedup.MetaReplayedAt: "2026-01-02T03:04:05Z"},
+	} {
+		for _, uuid := range []string{"", "uuid", "a long one with spaces"} {
+			msg := message.NewMessage(uuid, []byte(`{"id":"order-1"}`))
+			msg.Metadata = metadata
+			m, err := queue.encode(msg)
+			require.NoError(t, err)
+			raw := received(m)
+			raw.Attributes["MessageDeduplicationId"] = m.deduplication
+			back, err := decode(raw)
+			require.NoError(t, err)
+			for _, identity := range []dedup.Identity{{Pointer: "/id", IgnoreUUID: true}, {Pointer: "/id"}} {
+				want, from, err := identity.Find(msg)
+				require.NoError(t, err)
+				id, source, err := identity.Find(back)
+				require.NoError(t, err)
+				require.Equal(t, from, source, "%s with UUID %q", name, uuid)
+				require.Equal(t, want, id, "%s with UUID %q", name, uuid)
+			}
+		}
+	}
+}
