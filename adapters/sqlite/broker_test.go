@@ -141,6 +141,29 @@ func TestClosedBrokerRefuses(t *testing.T) {
 	require.ErrorIs(t, err, adapters.ErrNoStrategy)
 }
 
+// Whoever of the two is first: the subscription fails, or ends.
+func TestSubscribeWhileTheBrokerCloses(t *testing.T) {
+	for range 100 {
+		broker := openBroker(t, file(t), nil)
+		subscriber, err := broker.Subscriber(adapters.Subscription{Group: group, DrainTimeout: -1})
+		require.NoError(t, err)
+		var subscribed sync.WaitGroup
+		registered := make(chan struct{}, 1)
+		subscribed.Go(func() {
+			_ = subscriber.(message.SubscribeInitializer).SubscribeInitialize(input)
+			registered <- struct{}{}
+			messages, err := subscriber.Subscribe(t.Context(), input)
+			if err == nil {
+				for range messages { // closed at the end
+				}
+			}
+		})
+		<-registered
+		require.NoError(t, broker.Close())
+		subscribed.Wait()
+	}
+}
+
 func TestAnotherProcessIsWokenByAPublish(t *testing.T) {
 	path := file(t)
 	messages := subscribe(t, openBroker(t, path, nil), input, nil)

@@ -162,34 +162,25 @@ func (r claimed) assign(ctx context.Context, tx *sql.Tx, owner int64, attempts i
 
 // free is a free row, with the head of its lane.
 type free struct {
-	lane, position      int64
-	attempts            int
-	headOwner, headTime int64
+	lane, position  int64
+	attempts        int
+	head, headOwner int64
 }
 
 // adopt looks at free rows, oldest first: those of dead and departed members. A
 // lane that nobody has becomes this member's; rows of a lane that another member
-// has become its mail. So each row is looked at once, however many there are.
+// has become its mail. So each row that can go is looked at once, however many there
+// are.
 func (f *fetch) adopt(ctx context.Context, tx *sql.Tx, now time.Time) error {
 	rows, err := f.freeRows(ctx, tx, now)
 	if err != nil {
 		return err
 	}
 	m := f.member
-	mine, stuck := map[int64]bool{}, map[int64]bool{}
 	for _, row := range rows {
 		r := claimed{m.group, row.lane, row.position, m.owner}
-		theirs := row.headOwner != 0 && row.headOwner != m.owner
-		behind := mine[row.lane] || row.headOwner != 0
 		switch {
-		case stuck[row.lane]:
-		case row.headTime > millis(now), m.consumer.suspect(row.attempts) && behind:
-			// A row handed out often may be what kills its consumers. It is
-			// claimed only at the head of its lane, so that from here on its count
-			// is one of true attempts: rows far behind it would otherwise be
-			// counted with every death, and be buried for nothing.
-			stuck[row.lane] = true
-		case theirs:
+		case row.headOwner != 0 && row.headOwner != m.owner:
 			if err := r.assign(ctx, tx, row.headOwner, row.attempts, true); err != nil {
 				return err
 			}
@@ -198,8 +189,6 @@ func (f *fetch) adopt(ctx context.Context, tx *sql.Tx, now time.Time) error {
 			f.more = true
 			return nil
 		default:
-			mine[row.lane] = true
-			stuck[row.lane] = m.consumer.exhausted(row.attempts) // until it is buried
 			if err := r.assign(ctx, tx, m.owner, row.attempts+1, false); err != nil {
 				return err
 			}
@@ -210,24 +199,39 @@ func (f *fetch) adopt(ctx context.Context, tx *sql.Tx, now time.Time) error {
 	return nil
 }
 
+// freeRows returns the oldest free rows that can go, up to a batch. Those that have to
+// wait are passed over without being counted: they may be many, of one key, for long.
 func (f *fetch) freeRows(ctx context.Context, tx *sql.Tx, now time.Time) ([]free, error) {
 	rows, err := tx.QueryContext(ctx, `
-		SELECT p.lane, p.position, p.attempts, h.owner, h.visible_at
-		FROM (SELECT * FROM hapax_pending INDEXED BY hapax_pending_free WHERE grp = ?1 AND owner = 0 AND visible_at <= ?2 ORDER BY position LIMIT ?3) p
+		SELECT p.lane, p.position, p.attempts, h.position, h.owner
+		FROM hapax_pending p INDEXED BY hapax_pending_free
 		CROSS JOIN hapax_pending h ON h.grp = ?1 AND h.lane = p.lane
 			AND h.position = (SELECT min(position) FROM hapax_pending WHERE grp = ?1 AND lane = p.lane)
-		ORDER BY p.position`, f.member.group, millis(now), batch)
+		WHERE p.grp = ?1 AND p.owner = 0 AND p.visible_at <= ?2 AND h.visible_at <= ?2
+		ORDER BY p.position`, f.member.group, millis(now))
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	var list []free
-	for rows.Next() {
+	consumer, stuck := f.member.consumer, map[int64]bool{}
+	for len(list) < batch && rows.Next() {
 		var r free
-		if err := rows.Scan(&r.lane, &r.position, &r.attempts, &r.headOwner, &r.headTime); err != nil {
+		if err := rows.Scan(&r.lane, &r.position, &r.attempts, &r.head, &r.headOwner); err != nil {
 			return nil, err
 		}
-		list = append(list, r)
+		switch {
+		case stuck[r.lane]:
+		case consumer.suspect(r.attempts) && r.position != r.head:
+			// A row handed out often may be what kills its consumers. It is
+			// claimed only at the head of its lane, so that from here on its count
+			// is one of true attempts: rows far behind it would otherwise be
+			// counted with every death, and be buried for nothing.
+			stuck[r.lane] = true
+		default:
+			stuck[r.lane] = consumer.exhausted(r.attempts) // until it is buried
+			list = append(list, r)
+		}
 	}
 	return list, rows.Err()
 }

@@ -33,8 +33,9 @@ type consumer struct {
 	beating  sync.WaitGroup
 	settled  sync.WaitGroup // acks and burials on their way
 	stop     func()
-	closing  chan struct{} // closed by stop: claim no more
-	left     chan struct{} // closed when it has left the group
+	closing  chan struct{}   // closed by stop: claim no more
+	present  context.Context // ends when it has left the group
+	depart   func()
 
 	mu        sync.Mutex
 	postponed map[claimed]time.Time
@@ -46,6 +47,9 @@ const (
 	// gather is how long a nearly full window waits for more slots, so that it
 	// is not refilled one message, and one commit, at a time.
 	gather = 2 * time.Millisecond
+	// parting is how long a consumer that has drained tries to write what is left to
+	// write. Another process may hold the file, or the disk be full, for ever.
+	parting = 10 * time.Second
 )
 
 func (b *Broker) newConsumer(ctx context.Context, topic string, subscription adapters.Subscription) (*consumer, error) {
@@ -56,18 +60,20 @@ func (b *Broker) newConsumer(ctx context.Context, topic string, subscription ada
 	c := &consumer{
 		broker: b, subscription: subscription, topic: topic, group: ids[1], values: context.WithoutCancel(ctx),
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
-		closing: make(chan struct{}), left: make(chan struct{}),
+		closing:   make(chan struct{}),
 		postponed: map[claimed]time.Time{},
 	}
+	c.present, c.depart = context.WithCancel(b.ctx)
 	_, c.high = span(ids[0])
 	c.stop = sync.OnceFunc(func() { close(c.closing) })
 	member, err := c.join(ctx, ctx, nil)
 	if err != nil {
+		c.depart()
 		return nil, err
 	}
 	c.current.Store(member)
 	c.flow = flow.New(flow.Config{Window: subscription.Window, Freed: c.freed})
-	b.watching.Do(func() { b.background.Go(b.watch) })
+	b.watching.Do(b.startWatch)
 	b.wakes.add(c)
 	c.claiming.Go(c.claim)
 	c.beating.Go(c.beat)
@@ -270,7 +276,7 @@ func (c *consumer) beat() {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-c.left:
+		case <-c.present.Done():
 			return
 		case <-ticker.C:
 		case <-c.doubt:
@@ -280,7 +286,7 @@ func (c *consumer) beat() {
 			signal(c.wake)
 			continue
 		}
-		if err := m.heartbeat(c.broker.ctx); err != nil {
+		if err := m.heartbeat(c.present); err != nil && c.present.Err() == nil {
 			c.broker.config.Logger.Warn("renew consumer lease", "topic", c.topic, "group", c.subscription.Group, "error", err)
 		}
 	}

@@ -94,10 +94,10 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	return after, true
 }
 
-// fence takes note of a commit's error. After ErrLeaseLost this member has nothing
-// more to do with the message, and had better find out what else it lost.
-func (d *delivery) fence(err error) {
-	if errors.Is(err, dedup.ErrLeaseLost) {
+// fence takes note of a commit's error. When the pending row was gone this member has
+// nothing more to do with the message, and had better find out what else it lost.
+func (d *delivery) fence(err error, gone bool) {
+	if gone {
 		d.fenced.Store(true)
 		signal(d.member.consumer.doubt)
 	}

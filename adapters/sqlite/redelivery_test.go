@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -127,5 +128,55 @@ func TestContextEndsWithTheWork(t *testing.T) {
 	require.NoError(t, held.Context().Err(), "the subscription drains first")
 	<-held.Context().Done()
 	for range messages { // closed at the end
+	}
+}
+
+// What came behind a message of its key that waits for its redelivery has to wait as
+// well, however much it is; other keys have not.
+func TestKeyThatWaitsHoldsUpNoOther(t *testing.T) {
+	path := file(t)
+	broker := openBroker(t, path, nil)
+	publish(t, broker, event("later", "slow"))
+	msg := receive(t, subscribe(t, broker, input, nil))
+	adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Hour)
+	msg.Nack()
+	require.NoError(t, broker.Close())
+
+	leaving := openBroker(t, path, nil)
+	for i := range 300 {
+		publish(t, leaving, event(fmt.Sprint("slow", i), "slow"))
+	}
+	publish(t, leaving, event("other", "quick"))
+	require.Equal(t, "other", string(receive(t, subscribe(t, leaving, input, nil)).Payload))
+	require.NoError(t, leaving.Close())
+
+	msg = receive(t, subscribe(t, openBroker(t, path, nil), input, nil))
+	require.Equal(t, "other", string(msg.Payload))
+	msg.Ack()
+}
+
+// Another process that stands still in the middle of its transaction holds everybody
+// up who wants to write, but not those who want to end.
+func TestCloseDoesNotWaitForTheWriterForEver(t *testing.T) {
+	path := file(t)
+	broker := openBroker(t, path, nil)
+	publish(t, broker, event("acked", ""), event("held", ""))
+	messages := subscribe(t, broker, input, nil)
+	acked := receive(t, messages)
+	receive(t, messages)
+	tx, err := openBroker(t, path, nil).DB().BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback()) }()
+	acked.Ack()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = broker.Close() // says that it could not leave
+	}()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Minute):
+		require.NoError(t, tx.Rollback())
+		require.FailNow(t, "not closed while another process holds the file")
 	}
 }

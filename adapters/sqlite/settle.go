@@ -151,7 +151,8 @@ func (c *consumer) postpone(row claimed, until time.Time) {
 }
 
 // close drains the flow and leaves the group. What was handed out may finish; the
-// rest is freed for other members. Killed anywhere in here: the lease runs out.
+// rest is freed for other members. Killed anywhere in here, or when the file cannot be
+// written to: the lease runs out.
 func (c *consumer) close() error {
 	c.stop()
 	c.claiming.Wait()
@@ -163,8 +164,28 @@ func (c *consumer) close() error {
 	}
 	m := c.current.Load()
 	m.cancel(errDraining)
-	c.settled.Wait()
-	err := c.broker.group.Do(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
+	err := c.part(m)
+	c.depart()
+	c.beating.Wait()
+	c.broker.wakes.topic(c.topic)
+	return err
+}
+
+// part waits for what is being settled, and takes the consumer out of its group: as
+// far as the file can be written to.
+func (c *consumer) part(m *membership) error {
+	ctx, cancel := context.WithTimeout(context.Background(), parting)
+	defer cancel()
+	settled := make(chan struct{})
+	go func() { // ends with the broker, at the latest
+		c.settled.Wait()
+		close(settled)
+	}()
+	select {
+	case <-settled:
+	case <-ctx.Done():
+	}
+	err := c.broker.group.Do(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		for row, until := range c.postponed {
 			// The whole lane waits for it.
 			_, err := tx.ExecContext(ctx, `UPDATE hapax_pending SET visible_at = ? WHERE grp = ? AND lane = ? AND owner = ?`,
@@ -175,8 +196,9 @@ func (c *consumer) close() error {
 		}
 		return m.leave(ctx, tx)
 	})
-	close(c.left)
-	c.beating.Wait()
-	c.broker.wakes.topic(c.topic)
-	return err
+	if err != nil {
+		return fmt.Errorf("leave group %q of %q: %w: others take over what it held when its lease of %s has run out",
+			c.subscription.Group, c.topic, err, c.broker.config.LeaseDuration)
+	}
+	return nil
 }

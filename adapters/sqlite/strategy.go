@@ -95,7 +95,7 @@ func (s *strategy) DeadLetter(ctx context.Context, event *dedup.Event, letter de
 	}
 	d := deliveryFrom(event.Message.Context())
 	if err := s.broker.bury(ctx, d.row, letter); err != nil {
-		d.fence(err)
+		d.fence(err, errors.Is(err, dedup.ErrLeaseLost))
 		return fmt.Errorf("dead-letter to %q: %w", letter.Topic, err)
 	}
 	d.settled.Store(true)
@@ -148,8 +148,8 @@ func (c *claim) Commit(ctx context.Context, outputs []dedup.Output) error {
 		err = b.commits.Commit(ctx, c.turn, &c.commit)
 	}
 	if err != nil {
-		for _, d := range c.deliveries {
-			d.fence(err)
+		for i, d := range c.deliveries {
+			d.fence(err, c.commit.gone != nil && c.commit.gone[i])
 		}
 		return err
 	}
@@ -176,6 +176,10 @@ type commit struct {
 	entries []*dedup.Entry
 	rows    []claimed
 	outputs []*publication
+	// gone says which of the rows were not their owner's any more; nil: none. A
+	// commit can be refused for one row of many, or for no row at all: the others
+	// are this member's as before, and nobody else would hand them out.
+	gone []bool
 }
 
 // errSingly fails a batch in which one unit has lost; the group then runs each
@@ -201,14 +205,11 @@ func runCommits(ctx context.Context, tx *sql.Tx, commits []*commit) error {
 	var publications []*publication
 	byMarks := map[*marks][]*dedup.Entry{}
 	for _, c := range commits {
-		for _, row := range c.rows {
-			mine, err := row.delete(ctx, tx)
-			if err != nil {
-				return fmt.Errorf("acknowledge: %w", err)
-			}
-			if !mine {
-				return lost(dedup.ErrLeaseLost)
-			}
+		if err := c.acknowledge(ctx, tx); err != nil {
+			return fmt.Errorf("acknowledge: %w", err)
+		}
+		if c.gone != nil {
+			return lost(dedup.ErrLeaseLost)
 		}
 		byMarks[c.marks] = append(byMarks[c.marks], c.entries...)
 		publications = append(publications, c.outputs...)
@@ -227,6 +228,24 @@ func runCommits(ctx context.Context, tx *sql.Tx, commits []*commit) error {
 		return err
 	}
 	return failpoint.Hit(failpoint.BeforeMark) // all is written, nothing committed
+}
+
+// acknowledge deletes the pending rows, and notes which are gone.
+func (c *commit) acknowledge(ctx context.Context, tx *sql.Tx) error {
+	c.gone = nil
+	for i, row := range c.rows {
+		mine, err := row.delete(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if !mine && c.gone == nil {
+			c.gone = make([]bool, len(c.rows))
+		}
+		if !mine {
+			c.gone[i] = true
+		}
+	}
+	return nil
 }
 
 // refusal is why an event could not be marked.

@@ -57,6 +57,15 @@ func signal(wake chan struct{}) {
 	}
 }
 
+// startWatch starts watch, unless Close is waiting for what runs already.
+func (b *Broker) startWatch() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.background.Go(b.watch)
+	}
+}
+
 // watch asks the file for its data version, which any commit of another
 // connection changes: other processes cannot send a signal. It costs a few
 // microseconds, and no lock.

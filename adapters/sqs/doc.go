@@ -30,8 +30,9 @@
 //
 // To FIFO queues the MessageDeduplicationId is the event's ID and the MessageGroupId
 // its key, or the event ID where there is none; SHA-256 stands for IDs that are over
-// 128 characters or not ASCII. Messages of one group are sent one at a time,
-// because the entries of a batch can fail singly and must not overtake each other.
+// 128 characters or not ASCII. What comes back is taken for the broker's own ID of the
+// event only where another producer chose it. Messages of one group are sent one at a
+// time, because the entries of a batch can fail singly and must not overtake each other.
 //
 // # A message's life here
 //

@@ -223,8 +223,12 @@ func decode(m *types.Message) (*message.Message, error) {
 			msg.Metadata[dedup.MetaPublishedAt] = time.UnixMilli(sent).UTC().Format(time.RFC3339Nano)
 		}
 	}
-	if id := brokerID(m, msg.UUID); id != "" && msg.Metadata[dedup.MetaEventID] == "" {
-		msg.Metadata[dedup.MetaBrokerID] = id
+	if id := brokerID(m); id != "" && msg.Metadata[dedup.MetaEventID] == "" {
+		// What Hapax made itself says no more than what it was made of, of which the
+		// config may pass over some.
+		if own, _ := fifoIDs(msg); id != own {
+			msg.Metadata[dedup.MetaBrokerID] = id
+		}
 	}
 	return msg, err
 }

@@ -116,30 +116,11 @@ func TestFIFOIdentities(t *testing.T) {
 	id, _ = fifoIDs(message.NewMessage("", nil))
 	require.True(t, strings.HasPrefix(id, noID))
 	m := &types.Message{Body: aws.String("hello"), Attributes: map[string]string{"MessageDeduplicationId": id}}
-	require.Empty(t, brokerID(m, "uuid"))
+	require.Empty(t, brokerID(m))
 	m.Attributes["MessageDeduplicationId"] = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-	require.Empty(t, brokerID(m, "uuid"), "SQS made it of the content")
+	require.Empty(t, brokerID(m), "SQS made it of the content")
 	m.Attributes["MessageDeduplicationId"] = "theirs"
-	require.Equal(t, "theirs", brokerID(m, "uuid"))
-
-	// The UUID as deduplication ID is no identity by itself: dedup.id.ignore_uuid must
-	// reach the pointer behind it.
-	for _, uuid := range []string{"uuid", strings.Repeat("x", 129)} {
-		sent := message.NewMessage(uuid, []byte(`{"id": 7}`))
-		id, _ := fifoIDs(sent)
-		back, err := decode(&types.Message{
-			Body: aws.String(string(sent.Payload)), Attributes: map[string]string{"MessageDeduplicationId": id},
-			MessageAttributes: map[string]types.MessageAttributeValue{official.UUIDAttribute: {DataType: aws.String("String"), StringValue: &uuid}},
-		})
-		require.NoError(t, err)
-		found, source, err := dedup.Identity{IgnoreUUID: true, Pointer: "/id"}.Find(back)
-		require.NoError(t, err)
-		require.Equal(t, dedup.SourcePointer, source)
-		require.Equal(t, "7", found)
-		found, _, err = dedup.Identity{}.Find(back)
-		require.NoError(t, err)
-		require.Equal(t, uuid, found)
-	}
+	require.Equal(t, "theirs", brokerID(m))
 }
 
 // What is taken from a producer can be buried, with the longest reason there may be.
@@ -196,4 +177,35 @@ func TestBinaryUUID(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	require.Equal(t, "uuid", msg.UUID)
+}
+
+// The deduplication ID that Hapax makes itself identifies nothing: what it was made of
+// does, as far as the config says so.
+func TestOwnDeduplicationIDsAreNoIdentities(t *testing.T) {
+	queue := testQueue(Config{})
+	queue.fifo = true
+	for name, metadata := range map[string]message.Metadata{
+		"event":  {},
+		"letter": {dedup.MetaDeadReason: "handed out", dedup.MetaDeadPosition: "orders@1"},
+		"replay": {dedup.MetaReplayedAt: "2026-01-02T03:04:05Z"},
+	} {
+		for _, uuid := range []string{"", "uuid", "a long one with spaces"} {
+			msg := message.NewMessage(uuid, []byte(`{"id":"order-1"}`))
+			msg.Metadata = metadata
+			m, err := queue.encode(msg)
+			require.NoError(t, err)
+			raw := received(m)
+			raw.Attributes["MessageDeduplicationId"] = m.deduplication
+			back, err := decode(raw)
+			require.NoError(t, err)
+			for _, identity := range []dedup.Identity{{Pointer: "/id", IgnoreUUID: true}, {Pointer: "/id"}} {
+				want, from, err := identity.Find(msg)
+				require.NoError(t, err)
+				id, source, err := identity.Find(back)
+				require.NoError(t, err)
+				require.Equal(t, from, source, "%s with UUID %q", name, uuid)
+				require.Equal(t, want, id, "%s with UUID %q", name, uuid)
+			}
+		}
+	}
 }

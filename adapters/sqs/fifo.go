@@ -59,11 +59,10 @@ func legalID(id string) string {
 
 // brokerID returns the deduplication ID that the producer chose, "" for none: an
 // ID that SQS made of the content says nothing about the event, two of which may
-// well have the same content, and one that is only the UUID says no more than that, which
-// dedup.id.ignore_uuid passes over.
-func brokerID(m *types.Message, uuid string) string {
+// well have the same content.
+func brokerID(m *types.Message) string {
 	id := m.Attributes[string(types.MessageSystemAttributeNameMessageDeduplicationId)]
-	if id == "" || strings.HasPrefix(id, noID) || uuid != "" && id == legalID(uuid) {
+	if id == "" || strings.HasPrefix(id, noID) {
 		return ""
 	}
 	if m.Body != nil {

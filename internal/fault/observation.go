@@ -45,7 +45,8 @@ type Observation struct {
 	Earlier []Effect
 	// Outputs are what an independent reader found on the output topic.
 	Outputs []Effect
-	// ExpectOutputs: there must be an output of each confirmed event.
+	// ExpectOutputs: there must be an output of each confirmed event, and of each that
+	// took effect.
 	ExpectOutputs bool
 	// OutputsMayRepeat: copies of an output are counted and are no problem as long
 	// as all carry one Identity, so that the next consumer's ledger absorbs them.

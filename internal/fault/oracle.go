@@ -35,6 +35,11 @@ func Check(o Observation) Report {
 			}
 		case SendUnknown:
 			report.Unknown++
+			// It need not have arrived; but if it did, it is like any other.
+			if o.ExpectOutputs && (effects[event.ID] == 0) != (outputs[event.ID] == 0) {
+				report.Lost++
+				report.note("lost", event.ID)
+			}
 		default:
 			if effects[event.ID]+outputs[event.ID] > 0 {
 				report.Undead++

@@ -59,11 +59,17 @@ func TestOracleFindsEachFault(t *testing.T) {
 			"1 events lost, lost: e0"},
 		"no outputs at all": {func(o *observation) { o.Outputs = nil },
 			"4 events lost, lost: e0 e1 e2 e3"},
+		"open event with an effect and no output": {func(o *observation) { o.Effects = append(o.Effects, effect(4)) },
+			"1 events lost, lost: e4"},
+		"open event with an output and no effect": {func(o *observation) { o.Outputs = append(o.Outputs, effect(4)) },
+			"1 events lost, lost: e4"},
 		"effect twice": {func(o *observation) { o.Effects = append(o.Effects, effect(0)) },
 			"1 duplicate effects, duplicate effects: e0"},
 		"effect thrice": {func(o *observation) { o.Effects = append(o.Effects, effect(0), effect(0)) },
 			"2 duplicate effects, duplicate effects: e0"},
-		"open event twice": {func(o *observation) { o.Effects = append(o.Effects, effect(4), effect(4)) },
+		"open event twice": {func(o *observation) {
+			o.Effects, o.Outputs = append(o.Effects, effect(4), effect(4)), append(o.Outputs, effect(4))
+		},
 			"1 duplicate effects, duplicate effects: e4"},
 		"output twice": {func(o *observation) { o.Outputs = append(o.Outputs, effect(3)) },
 			"1 duplicate outputs, duplicate outputs: e3"},
@@ -112,8 +118,10 @@ func TestOracleFindsEachFault(t *testing.T) {
 
 func TestOracleAllows(t *testing.T) {
 	for name, change := range map[string]func(*fault.Observation){
-		"an open event with one effect": func(o *fault.Observation) { o.Effects = append(o.Effects, effect(4)) },
-		"keys interleaved":              func(o *fault.Observation) { o.Effects[0], o.Effects[1] = o.Effects[1], o.Effects[0] },
+		"an open event with one effect": func(o *fault.Observation) {
+			o.Effects, o.Outputs = append(o.Effects, effect(4)), append(o.Outputs, effect(4))
+		},
+		"keys interleaved": func(o *fault.Observation) { o.Effects[0], o.Effects[1] = o.Effects[1], o.Effects[0] },
 		"repeated outputs, if told so": func(o *fault.Observation) {
 			o.OutputsMayRepeat = true
 			o.Outputs[0].Identity = "o0"

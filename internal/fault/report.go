@@ -30,7 +30,7 @@ type Report struct {
 	Renamed int `json:"renamed"`
 
 	// Lost counts confirmed events without an effect, or without an output
-	// where outputs were looked for.
+	// where outputs were looked for; and open ones with one of the two only.
 	Lost int `json:"lost"`
 	// OutOfOrder counts events whose first effect, or output, came after that of
 	// a later event of the same key.
