@@ -26,7 +26,13 @@ const balanceEvery = time.Second
 //	            that nobody consumes
 //	too many, or more than sure while somebody wants
 //	          → give one up: receive no more, let what is in flight finish, close
-//	shared by accident (two took it at the same moment) → one of two gives it up
+//	shared by accident (two took it at the same moment, or one was away for a
+//	time) → one of two gives it up
+//
+// A quorum queue does not count the consumers that it keeps waiting. So whoever consumes
+// a partition also consumes a queue of those that hold it; else a member that waits for
+// another would go on counting the partition among its own, and a third could be left
+// to nobody.
 type balancer struct {
 	*consumer
 	members, wants string // queues whose consumers are counted
@@ -130,12 +136,12 @@ func (b *balancer) balance(ctx context.Context) error {
 		return err
 	}
 	for number, r := range b.readers {
-		others, err := b.consumers(r.queue)
+		holders, err := b.consumers(r.holders)
 		if err != nil {
 			return err
 		}
 		tooMany := len(b.readers) > most || len(b.readers) > sure && wanting > 0
-		if tooMany || others > 1 && rand.N(2) == 0 {
+		if tooMany || holders > 1 && rand.N(2) == 0 {
 			b.giveUp(ctx, number, r)
 		}
 	}
@@ -192,6 +198,10 @@ func (b *balancer) take(ctx context.Context, number int) error {
 	if taken, err := b.consumers(queue); err != nil || taken > 0 {
 		return err
 	}
+	holders, err := holdersName(b.topic, b.subscription.Group, number)
+	if err != nil {
+		return err
+	}
 	r := b.newReader(queue, fmt.Sprintf("-%d", number), func(ctx context.Context) error {
 		conn, err := b.broker.consuming.get(ctx)
 		if err != nil {
@@ -199,6 +209,7 @@ func (b *balancer) take(ctx context.Context, number int) error {
 		}
 		return b.broker.declareQueue(conn, queue, b.broker.queueArguments(conn, b.topic, b.subscription))
 	})
+	r.holders = holders
 	s, err := r.open(ctx, false)
 	if err != nil {
 		return err

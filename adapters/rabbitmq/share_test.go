@@ -1,0 +1,80 @@
+package rabbitmq_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/rabbitmq"
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/fault/proxy"
+	"github.com/hapax-go/hapax/internal/servers"
+)
+
+// A member that was away finds its partitions with another one when it is back, and
+// consumes them as well. That both count them among their own must not leave others to
+// nobody.
+func TestMemberReturns(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []rabbitmq.QueueType{rabbitmq.Quorum, rabbitmq.Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			const partitions = 12
+			server := servers.Require(t, servers.RabbitMQ)
+			between, err := proxy.Listen(server.Hosts[0], 1)
+			require.NoError(t, err)
+			t.Cleanup(between.Close)
+			topic, setting := newTopic(t), func(c *rabbitmq.Config) { c.Partitions, c.QueueType = partitions, kind }
+			stays := opened(t, setting)
+			goes := opened(t, func(c *rabbitmq.Config) {
+				setting(c)
+				c.URL = strings.Replace(server.URL, server.Hosts[0], between.Addr(), 1)
+			})
+			members := []<-chan *message.Message{subscribe(t, stays, topic, nil), subscribe(t, goes, topic, nil)}
+			require.Eventually(t, func() bool { return balanced(t, topic, partitions, 2) }, 30*time.Second, 50*time.Millisecond)
+			between.Down()
+			require.Eventually(t, func() bool { return balanced(t, topic, partitions, 1) }, 30*time.Second, 50*time.Millisecond)
+			require.NoError(t, between.Up())
+
+			for round := 0; ; round++ {
+				var batch []*message.Message
+				for slot := range 256 {
+					msg := newMessage(fmt.Sprint(round, "-", slot))
+					msg.Metadata.Set(dedup.MetaKey, strconv.Itoa(slot))
+					batch = append(batch, msg)
+				}
+				require.NoError(t, stays.Publisher().Publish(topic, batch...))
+				read, late := [2]map[string]bool{{}, {}}, time.After(30*time.Second)
+				for seen := map[string]bool{}; len(seen) < len(batch); {
+					member, msg := 0, (*message.Message)(nil)
+					select {
+					case msg = <-members[0]:
+					case msg = <-members[1]:
+						member = 1
+					case <-late:
+						require.FailNow(t, "a partition is read by nobody", "%d messages came", len(seen))
+					}
+					if id := msg.Metadata.Get(dedup.MetaEventID); strings.HasPrefix(id, fmt.Sprint(round, "-")) {
+						seen[id] = true // or it comes again, from a round before
+						read[member][partitionOf(msg)] = true
+					}
+					msg.Ack()
+				}
+				if len(read[0]) == partitions/2 && len(read[1]) == partitions/2 {
+					return
+				}
+				require.Less(t, round, 1000, "the members do not share")
+			}
+		})
+	}
+}
+
+func partitionOf(msg *message.Message) string {
+	queue, _, _ := strings.Cut(adapters.DeliveryFrom(msg.Context()).Position, "/")
+	return queue
+}
