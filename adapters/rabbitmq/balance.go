@@ -38,6 +38,7 @@ type balancer struct {
 	members, wants string // queues whose consumers are counted
 	wanting        bool   // this member is among them
 	channel        *amqp.Channel
+	counted, asked <-chan amqp.Delivery // of members and wants; closed: the server has taken this member off
 }
 
 // beginPartitions takes this member's first share. It waits, for a time, until the
@@ -84,7 +85,7 @@ func (b *balancer) open(ctx context.Context) (err error) {
 		return fmt.Errorf("open channel: %w", err)
 	}
 	b.wanting = false
-	if _, err = b.channel.Consume(b.members, "", true, false, false, false, nil); err != nil {
+	if b.counted, err = b.channel.Consume(b.members, "", true, false, false, false, nil); err != nil {
 		_ = b.channel.Close()
 		return fmt.Errorf("consume queue %q: %w", b.members, err)
 	}
@@ -117,7 +118,8 @@ func (b *balancer) run() {
 
 // balance looks once, and moves this member towards its share.
 func (b *balancer) balance(ctx context.Context) error {
-	if b.channel.IsClosed() {
+	if b.channel.IsClosed() || isOver(b.counted) || b.wanting && isOver(b.asked) {
+		_ = b.channel.Close()
 		if err := b.open(ctx); err != nil {
 			return err
 		}
@@ -167,7 +169,7 @@ func (b *balancer) balance(ctx context.Context) error {
 func (b *balancer) want(want bool) (err error) {
 	switch {
 	case want && !b.wanting:
-		_, err = b.channel.Consume(b.wants, wantTag, true, false, false, false, nil)
+		b.asked, err = b.channel.Consume(b.wants, wantTag, true, false, false, false, nil)
 	case !want && b.wanting:
 		err = b.channel.Cancel(wantTag, false)
 	}
@@ -179,6 +181,17 @@ func (b *balancer) want(want bool) (err error) {
 }
 
 const wantTag = "wanting"
+
+// isOver reports that the server has ended a consumer, and not necessarily its channel: the
+// queue was deleted, or its node restarted.
+func isOver(deliveries <-chan amqp.Delivery) bool {
+	select {
+	case _, open := <-deliveries:
+		return !open
+	default:
+		return false
+	}
+}
 
 // consumers counts those of a queue.
 func (b *balancer) consumers(queue string) (int, error) {

@@ -51,7 +51,7 @@ func (r *reader) open(ctx context.Context, careful bool) (*session, error) {
 		return nil, fmt.Errorf("set prefetch %d: %w", s.prefetch, err)
 	}
 	if r.holders != "" { // first: whoever consumes the queue is counted
-		if _, err := channel.Consume(r.holders, "", true, false, false, false, nil); err != nil {
+		if s.holding, err = channel.Consume(r.holders, "", true, false, false, false, nil); err != nil {
 			_ = channel.Close()
 			return nil, fmt.Errorf("consume queue %q: %w", r.holders, err)
 		}

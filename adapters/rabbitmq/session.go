@@ -25,7 +25,8 @@ type session struct {
 	tag        string // of the consumer
 	channel    *amqp.Channel
 	deliveries <-chan amqp.Delivery
-	ctx        context.Context // ends with the session
+	holding    <-chan amqp.Delivery // of the queue that counts holders; nil: nobody counts
+	ctx        context.Context      // ends with the session
 	cancel     context.CancelCauseFunc
 
 	// careful: one message at a time is asked for; see consumer.suspect.
@@ -123,6 +124,10 @@ func (s *session) receive(ctx context.Context) (turn bool) {
 			}
 			if s.careful && unsuspicious > s.consumer.broker.config.prefetch(s.consumer.subscription.Window) {
 				return true
+			}
+		case _, open := <-s.holding:
+			if !open {
+				return false // this member is not counted any more
 			}
 		case <-ctx.Done():
 			return false

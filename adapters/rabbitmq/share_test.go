@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -77,4 +78,38 @@ func TestMemberReturns(t *testing.T) {
 func partitionOf(msg *message.Message) string {
 	queue, _, _ := strings.Cut(adapters.DeliveryFrom(msg.Context()).Position, "/")
 	return queue
+}
+
+// The server takes consumers away, and keeps their channel: the queue was deleted, or the
+// node that it is on was restarted. Members must be counted again, or those to come get
+// too few partitions.
+func TestMembersAreCountedAgain(t *testing.T) {
+	t.Parallel()
+	const partitions = 4
+	topic := newTopic(t)
+	for range 2 {
+		subscribe(t, opened(t, partitioned(partitions, "")), topic, nil)
+	}
+	require.Eventually(t, func() bool { return balanced(t, topic, partitions, 2) }, 30*time.Second, 50*time.Millisecond)
+	channel, arguments := raw(t), map[string]amqp.Table{topic + "%members_group": {"x-max-length": partitions}}
+	for number := range partitions {
+		arguments[fmt.Sprintf("%s%%holders-%d_group", topic, number)] = nil
+	}
+	for queue := range arguments {
+		_, err := channel.QueueDelete(queue, false, false, false)
+		require.NoError(t, err)
+		_, err = channel.QueueDeclare(queue, true, false, false, false, arguments[queue])
+		require.NoError(t, err)
+	}
+	counted := func() bool {
+		for queue := range arguments {
+			found, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil)
+			require.NoError(t, err)
+			if found.Consumers == 0 {
+				return false
+			}
+		}
+		return balanced(t, topic, partitions, 2)
+	}
+	require.Eventually(t, counted, 30*time.Second, 50*time.Millisecond)
 }
