@@ -81,12 +81,13 @@ func (b *balancer) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.channel, err = conn.Channel(); err != nil {
-		return fmt.Errorf("open channel: %w", err)
+	channel, err := conn.Channel()
+	if err != nil {
+		return fmt.Errorf("open channel: %w", err) // the former one stays, and is closed
 	}
-	b.wanting = false
-	if b.counted, err = b.channel.Consume(b.members, "", true, false, false, false, nil); err != nil {
-		_ = b.channel.Close()
+	b.channel, b.wanting = channel, false
+	if b.counted, err = channel.Consume(b.members, "", true, false, false, false, nil); err != nil {
+		_ = channel.Close()
 		return fmt.Errorf("consume queue %q: %w", b.members, err)
 	}
 	return nil

@@ -1,9 +1,13 @@
 package rabbitmq_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,4 +116,32 @@ func TestMembersAreCountedAgain(t *testing.T) {
 		return balanced(t, topic, partitions, 2)
 	}
 	require.Eventually(t, counted, 30*time.Second, 50*time.Millisecond)
+}
+
+// The connection breaks when a member is about to join again.
+func TestConnectionLostWhileJoining(t *testing.T) {
+	t.Parallel()
+	var armed, bound, broken atomic.Bool
+	address := before(t, "amqp", func(l net.Listener) net.Listener { return l }, func(to io.Writer, from io.Reader) {
+		eachFrame(from, func(frame []byte) {
+			switch {
+			case frame[0] != 1 || !armed.Load():
+			case bytes.Equal(frame[7:11], []byte{0, 40, 0, 31}): // exchange.bind-ok, the last answer to declarations
+				bound.Store(true)
+			case bytes.Equal(frame[7:11], []byte{0, 20, 0, 11}) && bound.Load() && !broken.Swap(true): // channel.open-ok
+				_ = to.(net.Conn).Close()
+			}
+			_, _ = to.Write(frame)
+		})
+	})
+	topic := newTopic(t)
+	broker := opened(t, func(c *rabbitmq.Config) { c.URL, c.Partitions = address, 2 })
+	messages := subscribe(t, broker, topic, nil)
+	armed.Store(true)
+	_, err := raw(t).QueueDelete(topic+"%members_group", false, false, false)
+	require.NoError(t, err)
+	require.Eventually(t, broken.Load, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return balanced(t, topic, 2, 1) }, 30*time.Second, 50*time.Millisecond)
+	require.NoError(t, broker.Publisher().Publish(topic, newMessage("after")))
+	receive(t, messages).Ack()
 }
