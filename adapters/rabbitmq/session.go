@@ -125,10 +125,10 @@ func (s *session) receive(ctx context.Context) (turn bool) {
 			if s.careful && unsuspicious > s.consumer.broker.config.prefetch(s.consumer.subscription.Window) {
 				return true
 			}
-		case _, open := <-s.holding:
-			if !open {
-				return false // this member is not counted any more
-			}
+		case <-s.holding:
+			// This member is not counted any more. (Or somebody has written to the queue,
+			// and taken one of the delivery tags away, which are to have no gaps.)
+			return false
 		case <-ctx.Done():
 			return false
 		}
