@@ -17,7 +17,7 @@ import (
 // did not get through are finished; the rest is returned.
 func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*unit) {
 	var with []*unit
-	ahead := map[*unit][]encoded{}
+	ahead, left := map[*unit][]encoded{}, map[*unit][]encoded{}
 	for _, u := range units {
 		var here, there []encoded
 		for _, output := range u.outputs {
@@ -27,8 +27,8 @@ func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*u
 				there = append(there, output)
 			}
 		}
-		if u.outputs = here; len(there) > 0 {
-			with, ahead[u] = append(with, u), there
+		if len(there) > 0 {
+			with, ahead[u], left[u] = append(with, u), there, here
 		} else {
 			rest = append(rest, u)
 		}
@@ -53,6 +53,9 @@ func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*u
 			u.finish(fmt.Errorf("publish outputs: %w", err))
 		}
 		return rest
+	}
+	for _, u := range with { // not before: one that is tried again must still have all
+		u.outputs = left[u]
 	}
 	return append(rest, with...)
 }
