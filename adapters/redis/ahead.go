@@ -37,27 +37,35 @@ func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*u
 	if len(with) == 0 {
 		return rest
 	}
-	var outputs []encoded
-	for _, u := range with {
-		outputs = append(outputs, ahead[u]...)
+	if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
+		return finished(rest, with, err)
 	}
-	err := failpoint.Hit(failpoint.BeforePublish)
-	if err == nil {
-		err = m.consumer.broker.append(ctx, outputs)
+	lots := make([][]encoded, len(with))
+	for i, u := range with {
+		lots[i] = ahead[u]
 	}
-	if err == nil {
-		err = failpoint.Hit(failpoint.AfterPublish)
-	}
-	if err != nil {
-		for _, u := range with {
+	var published []*unit
+	for i, err := range m.consumer.broker.append(ctx, lots) {
+		u := with[i]
+		if err != nil {
 			u.finish(fmt.Errorf("publish outputs: %w", err))
+			continue
 		}
-		return rest
+		u.outputs = left[u] // not before: one that is tried again must still have all
+		published = append(published, u)
 	}
-	for _, u := range with { // not before: one that is tried again must still have all
-		u.outputs = left[u]
+	if err := failpoint.Hit(failpoint.AfterPublish); err != nil {
+		return finished(rest, published, err)
 	}
-	return append(rest, with...)
+	return append(rest, published...)
+}
+
+// finished finishes units with an error, and returns the rest.
+func finished(rest, units []*unit, err error) []*unit {
+	for _, u := range units {
+		u.finish(fmt.Errorf("publish outputs: %w", err))
+	}
+	return rest
 }
 
 // leased takes the units' leases, finishes those that cannot have them, and returns
