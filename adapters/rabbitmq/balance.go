@@ -26,12 +26,19 @@ const balanceEvery = time.Second
 //	            that nobody consumes
 //	too many, or more than sure while somebody wants
 //	          → give one up: receive no more, let what is in flight finish, close
-//	shared by accident (two took it at the same moment) → one of two gives it up
+//	shared by accident (two took it at the same moment, or one was away for a
+//	time) → one of two gives it up
+//
+// A quorum queue does not count the consumers that it keeps waiting. So whoever consumes
+// a partition also consumes a queue of those that hold it; else a member that waits for
+// another would go on counting the partition among its own, and a third could be left
+// to nobody.
 type balancer struct {
 	*consumer
 	members, wants string // queues whose consumers are counted
 	wanting        bool   // this member is among them
 	channel        *amqp.Channel
+	counted, asked <-chan amqp.Delivery // of members and wants; closed: the server has taken this member off
 }
 
 // beginPartitions takes this member's first share. It waits, for a time, until the
@@ -74,12 +81,13 @@ func (b *balancer) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.channel, err = conn.Channel(); err != nil {
-		return fmt.Errorf("open channel: %w", err)
+	channel, err := conn.Channel()
+	if err != nil {
+		return fmt.Errorf("open channel: %w", err) // the former one stays, and is closed
 	}
-	b.wanting = false
-	if _, err = b.channel.Consume(b.members, "", true, false, false, false, nil); err != nil {
-		_ = b.channel.Close()
+	b.channel, b.wanting = channel, false
+	if b.counted, err = channel.Consume(b.members, "", true, false, false, false, nil); err != nil {
+		_ = channel.Close()
 		return fmt.Errorf("consume queue %q: %w", b.members, err)
 	}
 	return nil
@@ -111,7 +119,8 @@ func (b *balancer) run() {
 
 // balance looks once, and moves this member towards its share.
 func (b *balancer) balance(ctx context.Context) error {
-	if b.channel.IsClosed() {
+	if b.channel.IsClosed() || isOver(b.counted) || b.wanting && isOver(b.asked) {
+		_ = b.channel.Close()
 		if err := b.open(ctx); err != nil {
 			return err
 		}
@@ -130,12 +139,12 @@ func (b *balancer) balance(ctx context.Context) error {
 		return err
 	}
 	for number, r := range b.readers {
-		others, err := b.consumers(r.queue)
+		holders, err := b.consumers(r.holders)
 		if err != nil {
 			return err
 		}
 		tooMany := len(b.readers) > most || len(b.readers) > sure && wanting > 0
-		if tooMany || others > 1 && rand.N(2) == 0 {
+		if tooMany || holders > 1 && rand.N(2) == 0 {
 			b.giveUp(ctx, number, r)
 		}
 	}
@@ -161,7 +170,7 @@ func (b *balancer) balance(ctx context.Context) error {
 func (b *balancer) want(want bool) (err error) {
 	switch {
 	case want && !b.wanting:
-		_, err = b.channel.Consume(b.wants, wantTag, true, false, false, false, nil)
+		b.asked, err = b.channel.Consume(b.wants, wantTag, true, false, false, false, nil)
 	case !want && b.wanting:
 		err = b.channel.Cancel(wantTag, false)
 	}
@@ -173,6 +182,17 @@ func (b *balancer) want(want bool) (err error) {
 }
 
 const wantTag = "wanting"
+
+// isOver reports that the server has ended a consumer, and not necessarily its channel: the
+// queue was deleted, or its node restarted.
+func isOver(deliveries <-chan amqp.Delivery) bool {
+	select {
+	case _, open := <-deliveries:
+		return !open
+	default:
+		return false
+	}
+}
 
 // consumers counts those of a queue.
 func (b *balancer) consumers(queue string) (int, error) {
@@ -192,6 +212,10 @@ func (b *balancer) take(ctx context.Context, number int) error {
 	if taken, err := b.consumers(queue); err != nil || taken > 0 {
 		return err
 	}
+	holders, err := holdersName(b.topic, b.subscription.Group, number)
+	if err != nil {
+		return err
+	}
 	r := b.newReader(queue, fmt.Sprintf("-%d", number), func(ctx context.Context) error {
 		conn, err := b.broker.consuming.get(ctx)
 		if err != nil {
@@ -199,6 +223,7 @@ func (b *balancer) take(ctx context.Context, number int) error {
 		}
 		return b.broker.declareQueue(conn, queue, b.broker.queueArguments(conn, b.topic, b.subscription))
 	})
+	r.holders = holders
 	s, err := r.open(ctx, false)
 	if err != nil {
 		return err

@@ -57,7 +57,8 @@
 //
 // Members share the partitions out among themselves and move them when members come
 // and go, within some seconds. The server's single active consumer sees to it that
-// a partition has one of them at a time even when they disagree. A member that
+// a partition has one of them at a time even when they disagree. They count each other by
+// the consumers of queues that stay empty, "orders%members_svc.orders" and others. A member that
 // leaves, or gives a partition up, finishes first what it holds, up to DrainTimeout.
 // The number of partitions cannot be changed while the queues exist: a member with
 // another is refused. A queue from before there were partitions stays bound, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -46,6 +47,7 @@ func rung(delay time.Duration) time.Duration {
 const (
 	headerAttempts = "x-hapax-attempts" // handed out so often before it was parked
 	headerDue      = "x-hapax-due"      // not to be handed out before, in Unix milliseconds
+	headerTopic    = "x-hapax-topic"    // whose queue it comes back to
 )
 
 // parks decides whether a message waits for its next attempt on the server.
@@ -103,6 +105,7 @@ func (b *Broker) publishParked(ctx context.Context, d *delivery, delay time.Dura
 	}
 	dropCopies(headers)
 	headers[headerAttempts], headers[headerDue] = int64(attempts), due.UnixMilli()
+	headers[headerTopic] = d.session.consumer.topic
 	err = b.publish("", []posting{{queue, amqp.Publishing{
 		Headers: headers, Body: received.Body, DeliveryMode: amqp.Persistent,
 		ContentType: received.ContentType, ContentEncoding: received.ContentEncoding, Priority: received.Priority,
@@ -144,9 +147,20 @@ func (b *Broker) delayQueue(ctx context.Context, r *reader, delay time.Duration)
 // parked is what a message's headers say of the attempts before it was parked, and
 // when it is due.
 func parked(headers amqp.Table) (attempts int, due time.Time) {
+	if !fromDelay(headers) {
+		return 0, time.Time{}
+	}
 	count, _ := headers[headerAttempts].(int64)
 	if millis, found := headers[headerDue].(int64); found {
 		due = time.UnixMilli(millis)
 	}
 	return int(count), due
+}
+
+// fromDelay reports that a message's last death was the end of a delay. The headers alone
+// do not tell: they stay when the server dead-letters the message after that.
+func fromDelay(headers amqp.Table) bool {
+	_, parked := headers[headerAttempts]
+	queue, _ := lastDeath(headers)["queue"].(string)
+	return parked && strings.Contains(queue, "%delay-")
 }

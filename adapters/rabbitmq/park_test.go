@@ -134,3 +134,42 @@ func TestParkedWithoutCopies(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, found, "a copy of what was parked")
 }
+
+// One that waited on the server, and is given back too often after that, is a letter like
+// any other.
+func TestParkedThenBeyondTheLimit(t *testing.T) {
+	t.Parallel()
+	for name, number := range map[string]int{"one queue": 0, "partitions": 2} {
+		t.Run(name, func(t *testing.T) {
+			topic := newTopic(t)
+			broker := opened(t, func(c *rabbitmq.Config) {
+				c.ParkAfter, c.DeliveryLimit, c.Partitions = time.Second, 2, number
+			})
+			letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 10})
+			require.NoError(t, err)
+			messages, err := subscriber.Subscribe(t.Context(), topic)
+			require.NoError(t, err)
+			require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
+			msg := receive(t, messages)
+			queue := partitionOf(msg)
+			adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Second)
+			msg.Nack()
+			receive(t, messages) // and it dies with it
+			require.NoError(t, subscriber.Close())
+			channel := raw(t)
+			deliveries, err := channel.Consume(queue, "", false, false, false, false, nil)
+			require.NoError(t, err)
+			for range 2 {
+				delivery := <-deliveries
+				require.NoError(t, delivery.Nack(false, true))
+			}
+			letter := receive(t, letters)
+			require.Equal(t, "poison", letter.Metadata.Get(dedup.MetaEventID))
+			require.Contains(t, letter.Metadata.Get(dedup.MetaDeadReason), "delivery_limit")
+			require.Equal(t, topic, letter.Metadata.Get(dedup.MetaDeadTopic))
+			require.Equal(t, 1, adapters.DeliveryFrom(letter.Context()).Attempt, "of the letter")
+			letter.Ack()
+		})
+	}
+}

@@ -61,6 +61,11 @@ func partitionName(topic, group string, number int) (string, error) {
 	return queueVariant(topic, "%partition-"+strconv.Itoa(number), group)
 }
 
+// holdersName is the queue by which the holders of a partition are counted.
+func holdersName(topic, group string, number int) (string, error) {
+	return queueVariant(topic, "%holders-"+strconv.Itoa(number), group)
+}
+
 // groupQueues are the queues that a group's messages wait in.
 func (b *Broker) groupQueues(topic string, subscription adapters.Subscription) ([]string, error) {
 	count := b.partitions(subscription)
@@ -85,10 +90,11 @@ func (b *Broker) groupQueues(topic string, subscription adapters.Subscription) (
 //	    (fanout)             (direct, or by consistent hash)  ─slots 1, 5, 9…─► queue "orders%partition-1_group" …
 //	                              └ any other routing key ─► exchange "orders%others_group" ─► partition 0
 //
-// and two queues that nobody writes to: members consume "orders%members_group" to be
-// counted, and "orders%wanting_group" while they have too few partitions. Their
-// length limit is the number of partitions, so that a member which counts otherwise
-// is found out by the server.
+// and queues that nobody writes to: members consume "orders%members_group" to be
+// counted, "orders%wanting_group" while they have too few partitions, and
+// "orders%holders-0_group" while they have that one. The length limit of the first two is
+// the number of partitions, so that a member which counts otherwise is found out by the
+// server.
 func (b *Broker) declarePartitions(ctx context.Context, topic string, subscription adapters.Subscription) (members string, err error) {
 	exchange, err := exchangeName(topic)
 	if err != nil {
@@ -108,6 +114,9 @@ func (b *Broker) declarePartitions(ctx context.Context, topic string, subscripti
 		if err := b.declareMembers(conn, name); err != nil {
 			return "", err
 		}
+	}
+	if err := b.declareHolders(conn, topic, subscription.Group); err != nil {
+		return "", err
 	}
 	arguments := b.queueArguments(conn, topic, subscription)
 	if letters, dead := arguments["x-dead-letter-exchange"].(string); dead {
@@ -181,4 +190,20 @@ func (b *Broker) declareMembers(conn *amqp.Connection, name string) error {
 			b.config.Partitions, err)
 	}
 	return wrap(err, "declare queue %q", name)
+}
+
+func (b *Broker) declareHolders(conn *amqp.Connection, topic, group string) error {
+	return onChannel(conn, func(channel *amqp.Channel) error {
+		for number := range b.config.Partitions {
+			name, err := holdersName(topic, group, number)
+			if err != nil {
+				return err
+			}
+			// Only the last answer is waited for.
+			if _, err := channel.QueueDeclare(name, true, false, false, number < b.config.Partitions-1, nil); err != nil {
+				return fmt.Errorf("declare queue %q: %w", name, err)
+			}
+		}
+		return nil
+	})
 }

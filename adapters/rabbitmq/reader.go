@@ -16,6 +16,7 @@ type reader struct {
 	consumer *consumer
 	queue    string
 	suffix   string // of the names of its delays' queues
+	holders  string // the queue whose consumers hold this one; empty: nobody counts them
 	declare  func(context.Context) error
 
 	running sync.WaitGroup
@@ -48,6 +49,12 @@ func (r *reader) open(ctx context.Context, careful bool) (*session, error) {
 	if err := channel.Qos(s.prefetch, 0, false); err != nil {
 		_ = channel.Close()
 		return nil, fmt.Errorf("set prefetch %d: %w", s.prefetch, err)
+	}
+	if r.holders != "" { // first: whoever consumes the queue is counted
+		if s.holding, err = channel.Consume(r.holders, "", true, false, false, false, nil); err != nil {
+			_ = channel.Close()
+			return nil, fmt.Errorf("consume queue %q: %w", r.holders, err)
+		}
 	}
 	var arguments amqp.Table
 	if broker.config.Priority != 0 {

@@ -25,7 +25,8 @@ type session struct {
 	tag        string // of the consumer
 	channel    *amqp.Channel
 	deliveries <-chan amqp.Delivery
-	ctx        context.Context // ends with the session
+	holding    <-chan amqp.Delivery // of the queue that counts holders; nil: nobody counts
+	ctx        context.Context      // ends with the session
 	cancel     context.CancelCauseFunc
 
 	// careful: one message at a time is asked for; see consumer.suspect.
@@ -124,6 +125,10 @@ func (s *session) receive(ctx context.Context) (turn bool) {
 			if s.careful && unsuspicious > s.consumer.broker.config.prefetch(s.consumer.subscription.Window) {
 				return true
 			}
+		case <-s.holding:
+			// This member is not counted any more. (Or somebody has written to the queue,
+			// and taken one of the delivery tags away, which are to have no gaps.)
+			return false
 		case <-ctx.Done():
 			return false
 		}

@@ -117,7 +117,7 @@ func decode(delivery *amqp.Delivery) *message.Message {
 		}
 		switch value := value.(type) {
 		case string:
-			if name != wmamqp.DefaultMessageUUIDHeaderKey && !(parked && strings.HasPrefix(name, headerFirstDeath)) {
+			if name != wmamqp.DefaultMessageUUIDHeaderKey && name != headerTopic && !(parked && strings.HasPrefix(name, headerFirstDeath)) {
 				msg.Metadata[name] = value
 			}
 		default:
@@ -131,7 +131,7 @@ func decode(delivery *amqp.Delivery) *message.Message {
 	if delivery.MessageId != "" {
 		msg.Metadata[dedup.MetaBrokerID] = delivery.MessageId
 	}
-	if !parked { // its death was the end of a delay
+	if !fromDelay(delivery.Headers) {
 		describeDeath(msg, delivery.Headers)
 	}
 	return msg
@@ -173,16 +173,28 @@ func returned(delivery *amqp.Delivery) int {
 // describeDeath gives a message that the server has dead-lettered the metadata of
 // a dead letter.
 func describeDeath(msg *message.Message, headers amqp.Table) {
-	deaths, _ := headers[headerDeath].([]any)
-	if len(deaths) == 0 || msg.Metadata.Get(dedup.MetaDeadReason) != "" {
+	death := lastDeath(headers)
+	if death == nil || msg.Metadata.Get(dedup.MetaDeadReason) != "" {
 		return
 	}
-	death, _ := deaths[0].(amqp.Table)
 	reason, _ := death["reason"].(string)
 	queue, _ := death["queue"].(string)
 	topic, _ := death["exchange"].(string)
+	if topic == "" { // it came from the queue of a delay
+		topic, _ = headers[headerTopic].(string)
+	}
 	count, _ := death["count"].(int64)
 	msg.Metadata[dedup.MetaDeadReason] = fmt.Sprintf("rabbitmq moved it from queue %s: %s", queue, reason)
 	msg.Metadata[dedup.MetaDeadTopic] = topic
 	msg.Metadata[dedup.MetaDeadAttempts] = strconv.FormatInt(count, 10)
+}
+
+// lastDeath is what the server says of the last time that it dead-lettered a message.
+func lastDeath(headers amqp.Table) amqp.Table {
+	deaths, _ := headers[headerDeath].([]any)
+	if len(deaths) == 0 {
+		return nil
+	}
+	death, _ := deaths[0].(amqp.Table)
+	return death
 }

@@ -17,7 +17,7 @@ import (
 // did not get through are finished; the rest is returned.
 func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*unit) {
 	var with []*unit
-	ahead := map[*unit][]encoded{}
+	ahead, left := map[*unit][]encoded{}, map[*unit][]encoded{}
 	for _, u := range units {
 		var here, there []encoded
 		for _, output := range u.outputs {
@@ -27,8 +27,8 @@ func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*u
 				there = append(there, output)
 			}
 		}
-		if u.outputs = here; len(there) > 0 {
-			with, ahead[u] = append(with, u), there
+		if len(there) > 0 {
+			with, ahead[u], left[u] = append(with, u), there, here
 		} else {
 			rest = append(rest, u)
 		}
@@ -37,24 +37,35 @@ func (m *membership) publishAhead(ctx context.Context, units []*unit) (rest []*u
 	if len(with) == 0 {
 		return rest
 	}
-	var outputs []encoded
-	for _, u := range with {
-		outputs = append(outputs, ahead[u]...)
+	if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
+		return finished(rest, with, err)
 	}
-	err := failpoint.Hit(failpoint.BeforePublish)
-	if err == nil {
-		err = m.consumer.broker.append(ctx, outputs)
+	lots := make([][]encoded, len(with))
+	for i, u := range with {
+		lots[i] = ahead[u]
 	}
-	if err == nil {
-		err = failpoint.Hit(failpoint.AfterPublish)
-	}
-	if err != nil {
-		for _, u := range with {
+	var published []*unit
+	for i, err := range m.consumer.broker.append(ctx, lots) {
+		u := with[i]
+		if err != nil {
 			u.finish(fmt.Errorf("publish outputs: %w", err))
+			continue
 		}
-		return rest
+		u.outputs = left[u] // not before: one that is tried again must still have all
+		published = append(published, u)
 	}
-	return append(rest, with...)
+	if err := failpoint.Hit(failpoint.AfterPublish); err != nil {
+		return finished(rest, published, err)
+	}
+	return append(rest, published...)
+}
+
+// finished finishes units with an error, and returns the rest.
+func finished(rest, units []*unit, err error) []*unit {
+	for _, u := range units {
+		u.finish(fmt.Errorf("publish outputs: %w", err))
+	}
+	return rest
 }
 
 // leased takes the units' leases, finishes those that cannot have them, and returns

@@ -104,7 +104,7 @@ func TestTrimByAge(t *testing.T) {
 	require.Zero(t, broker.Losses())
 }
 
-func pending(t *testing.T, client *goredis.Client, topic string) int64 {
+func pending(t *testing.T, client goredis.UniversalClient, topic string) int64 {
 	groups, err := client.XInfoGroups(t.Context(), topic).Result()
 	require.NoError(t, err)
 	return groups[0].Pending

@@ -65,29 +65,33 @@ func (b *Broker) publish(entries []encoded) error {
 func (b *Broker) publishAll(publications []*publication) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.config.Timeout)
 	defer cancel()
-	pipe := b.client.Pipeline()
-	results := make([][]*redis.StringCmd, len(publications))
+	lots := make([][]encoded, len(publications))
 	for i, p := range publications {
-		results[i] = add(ctx, pipe, p.entries)
+		lots[i] = p.entries
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	for i, p := range publications {
-		var err error
-		for _, result := range results[i] {
-			if err = result.Err(); err != nil {
-				break
-			}
-		}
-		p.done <- err
+	for i, err := range b.append(ctx, lots) {
+		publications[i].done <- err
 	}
 }
 
-// append adds entries to their streams in one pipeline.
-func (b *Broker) append(ctx context.Context, entries []encoded) error {
+// append adds lots of entries to their streams in one pipeline. Each lot has an error of
+// its own: one that a stream refuses says nothing of the others.
+func (b *Broker) append(ctx context.Context, lots [][]encoded) []error {
 	pipe := b.client.Pipeline()
-	add(ctx, pipe, entries)
-	_, err := pipe.Exec(ctx)
-	return err
+	results := make([][]*redis.StringCmd, len(lots))
+	for i, entries := range lots {
+		results[i] = add(ctx, pipe, entries)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	errs := make([]error, len(lots))
+	for i := range lots {
+		for _, result := range results[i] {
+			if errs[i] = result.Err(); errs[i] != nil {
+				break
+			}
+		}
+	}
+	return errs
 }
 
 func add(ctx context.Context, pipe redis.Pipeliner, entries []encoded) []*redis.StringCmd {
