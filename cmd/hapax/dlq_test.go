@@ -97,6 +97,59 @@ func TestDeadLetters(t *testing.T) {
 	})
 }
 
+// An event that two handlers of a topic could not process has two letters. Put back
+// twice, it would have four if they fail again, then eight.
+func TestAnEventOfTwoLettersIsPutBackOnce(t *testing.T) {
+	onEveryBroker(t, func(t *testing.T, broker, file string) {
+		if strings.HasPrefix(broker, "sqs") {
+			return // a queue gives each message to one handler
+		}
+		topic := uniqueTopic()
+		var mended atomic.Bool
+		shipped, audited := make(chan string, 10), make(chan string, 10)
+		handler := func(done chan string) func(context.Context, map[string]any) error {
+			return func(_ context.Context, order map[string]any) error {
+				if !mended.Load() {
+					return handlers.Permanent(errors.New("no such item"))
+				}
+				done <- order["id"].(string)
+				return nil
+			}
+		}
+		serve(t, file, topic, handler(shipped))
+		serve(t, file, topic, handler(audited), framework.Name("audit"))
+		for _, id := range []string{"one", "two"} {
+			_, err := run(t, "publish", topic, "-f", file, "--id", id, "--key", "k", "--data", `{"id":"`+id+`"}`)
+			require.NoError(t, err)
+		}
+		letters := func() int {
+			text, err := run(t, "dlq", "list", topic, "-f", file, "--json")
+			require.NoError(t, err, text)
+			return lines(text)
+		}
+		requeue := func() {
+			require.Eventually(t, func() bool { return letters() == 4 }, 30*time.Second, 100*time.Millisecond)
+			text, err := run(t, "dlq", "requeue", topic, "--all", "-f", file, "--json")
+			require.NoError(t, err, text)
+			require.Equal(t, 4, lines(text), "each letter says what its handler had committed")
+		}
+		requeue()
+		requeue() // they have failed again, and have as many letters
+		require.Eventually(t, func() bool { return letters() == 4 }, 30*time.Second, 100*time.Millisecond)
+		if broker != "rabbitmq" {
+			text, err := run(t, "tail", topic, "-f", file, "--from", "start", "--no-follow", "--json")
+			require.NoError(t, err, text)
+			require.Equal(t, 2+2+2, lines(text), "published, and put back once each time")
+		}
+		mended.Store(true)
+		requeue()
+		for _, done := range []chan string{shipped, audited} {
+			require.ElementsMatch(t, []string{"one", "two"}, []string{<-done, <-done})
+		}
+		require.Zero(t, letters())
+	})
+}
+
 // What had committed is looked up: an event whose ID comes with another payload is
 // a letter although, and because, its ID has a mark.
 func TestRequeueSaysWhatHadCommitted(t *testing.T) {
