@@ -22,7 +22,9 @@ func dlqCommand() *cobra.Command {
 		Use:   "dlq",
 		Short: "List, show, put back and remove dead letters",
 		Long: `Look after the events that could not be processed. The dead letters of the topic
-orders are in the topic orders.dead, on every broker; all commands take either name.
+orders are in the topic orders.dead, on every broker, or in that of its dead_letter in
+hapax.yaml; all commands take either name. Where topics share one, the name of a topic
+means its own letters, and that of the letters' topic those of all.
 
 On Kafka, Redis and the embedded broker looking disturbs nobody. On RabbitMQ and SQS
 a letter can only be looked at by taking it: it is given back at the end, and the

@@ -191,3 +191,48 @@ func TestDeadLettersOfNothing(t *testing.T) {
 	_, err = run(t, "dlq", "show", "orders", "x", "-f", file)
 	require.Equal(t, exitFound, exitStatus(err))
 }
+
+// Topics may share a dead-letter topic. Whoever names one of them means its letters:
+// those of the others are not shown as its own, put back or removed.
+func TestSharedDeadLetters(t *testing.T) {
+	file := writeConfig(t, "service: fulfilment\nadmin: {enabled: false}\nsqlite: {path: \""+filepath.Join(t.TempDir(), "hapax.db")+"\"}\n"+
+		"topics: {orders: {dead_letter: morgue, name: prod-orders}, payments: {dead_letter: morgue}, refunds: {dead_letter: refunds.morgue}}\n")
+	fail := func(context.Context, map[string]any) error { return handlers.Permanent(errors.New("no such item")) }
+	for _, topic := range []string{"orders", "payments", "refunds"} {
+		stop := serve(t, file, topic, fail)
+		for _, id := range []string{"one", "two"} {
+			_, err := run(t, "publish", topic, "-f", file, "--id", topic+"-"+id, "--key", "k", "--data", "{}")
+			require.NoError(t, err)
+		}
+		require.Eventually(t, func() bool { return strings.Count(letterIDs(t, file, topic), topic) == 2 }, 30*time.Second, 100*time.Millisecond)
+		stop()
+	}
+	require.Equal(t, "orders-one orders-two", letterIDs(t, file, "orders"))
+	require.Equal(t, "payments-one payments-two", letterIDs(t, file, "payments"))
+	require.Equal(t, "orders-one orders-two payments-one payments-two", letterIDs(t, file, "morgue"), "all, by the name of their topic")
+	require.Equal(t, "refunds-one refunds-two", letterIDs(t, file, "refunds.morgue"))
+
+	text, err := run(t, "dlq", "purge", "payments", "--all", "--yes", "-f", file)
+	require.NoError(t, err, text)
+	require.Equal(t, "2 letters of morgue removed\n", text)
+	require.Equal(t, "orders-one orders-two", letterIDs(t, file, "morgue"))
+	_, err = run(t, "dlq", "show", "payments", "orders-one", "-f", file)
+	require.Equal(t, exitFound, exitStatus(err))
+	text, err = run(t, "dlq", "requeue", "morgue", "orders-one", "-f", file)
+	require.NoError(t, err, text)
+	require.Contains(t, text, "orders-one → orders: ")
+}
+
+// letterIDs are the event IDs of a topic's letters, in order.
+func letterIDs(t *testing.T, file, topic string) string {
+	t.Helper()
+	text, err := run(t, "dlq", "list", topic, "-f", file, "--json")
+	require.NoError(t, err, text)
+	var ids []string
+	for decoder := json.NewDecoder(strings.NewReader(text)); decoder.More(); {
+		var letter framework.Letter
+		require.NoError(t, decoder.Decode(&letter), text)
+		ids = append(ids, letter.EventID)
+	}
+	return strings.Join(ids, " ")
+}
