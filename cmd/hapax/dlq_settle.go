@@ -75,7 +75,7 @@ Exit status: 0, 1 something failed (letters put back until then are removed),
 				_, printing := fmt.Fprintf(out, "%d put back; committed before: %s\n", progress.count, inWords(states))
 				err = errors.Join(err, printing)
 			}
-			return errors.Join(err, filter.missing())
+			return filter.missing(err)
 		})
 	}
 	return command
@@ -176,7 +176,7 @@ Exit status: 0, 1 something failed or the answer was no, 2 an event ID was not f
 				_, printing := fmt.Fprintf(command.OutOrStdout(), "%d letters of %s removed\n", progress.count, topic)
 				err = errors.Join(err, printing)
 			}
-			return errors.Join(err, filter.missing())
+			return filter.missing(err)
 		})
 	}
 	return command

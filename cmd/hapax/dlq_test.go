@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -216,11 +217,53 @@ func TestSharedDeadLetters(t *testing.T) {
 	require.NoError(t, err, text)
 	require.Equal(t, "2 letters of morgue removed\n", text)
 	require.Equal(t, "orders-one orders-two", letterIDs(t, file, "morgue"))
+	text, err = run(t, "dlq", "list", "payments", "-f", file)
+	require.NoError(t, err, text)
+	require.Equal(t, "morgue has no dead letters of payments\n", text)
 	_, err = run(t, "dlq", "show", "payments", "orders-one", "-f", file)
 	require.Equal(t, exitFound, exitStatus(err))
 	text, err = run(t, "dlq", "requeue", "morgue", "orders-one", "-f", file)
 	require.NoError(t, err, text)
 	require.Contains(t, text, "orders-one → orders: ")
+}
+
+// Who did not see all letters cannot tell that one is not there: what was interrupted has
+// failed, with a status of its own.
+func TestAnInterruptedRequeueDoesNotSayWhatIsMissing(t *testing.T) {
+	file, topic := withLetters(t, 300)
+	ctx, interrupt := context.WithCancel(t.Context())
+	command := root()
+	command.SetOut(writerFunc(func(text []byte) (int, error) { interrupt(); return len(text), nil }))
+	command.SetErr(io.Discard)
+	command.SetArgs([]string{"dlq", "requeue", topic, "e-1", "e-300", "-f", file})
+	err := command.ExecuteContext(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotContains(t, err.Error(), "no dead letter")
+	require.Equal(t, 1, exitStatus(err))
+}
+
+// What was looked for is said, when there are letters, but none like that.
+func TestNoLettersLikeThat(t *testing.T) {
+	file, topic := withLetters(t, 1)
+	for arguments, says := range map[string]string{
+		"--reason conflict":                " has no dead letters with reason conflict\n",
+		"--reason conflict --handler mail": " has no dead letters of handler mail with reason conflict\n",
+	} {
+		text, err := run(t, append([]string{"dlq", "list", topic, "-f", file}, strings.Fields(arguments)...)...)
+		require.NoError(t, err)
+		require.Equal(t, topic+".dead"+says, text)
+	}
+	_, err := run(t, "dlq", "requeue", topic, "e-1", "--reason", "conflict", "-f", file)
+	require.EqualError(t, err, "no dead letter with reason conflict has the event ID e-1")
+}
+
+// withLetters makes letters of events e-1, e-2 and so on, on the embedded broker.
+func withLetters(t *testing.T, n int) (file, topic string) {
+	t.Helper()
+	file, topic = writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	text, err := runWith(t, strings.NewReader(strings.Repeat("{}\n", n)), "publish", topic+".dead", "-f", file, "--lines", "--id", "e")
+	require.NoError(t, err, text)
+	return file, topic
 }
 
 // letterIDs are the event IDs of a topic's letters, in order.
