@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -48,13 +50,17 @@ Exit status: 0, 1 something failed (letters put back until then are removed),
 		if err := filter.chosen(); err != nil {
 			return err
 		}
+		// A reader of the output that leaves, such as head, ends it between two letters, and
+		// not the process between putting one back and removing it.
+		signal.Ignore(syscall.SIGPIPE)
 		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
 			out, encoder := command.OutOrStdout(), json.NewEncoder(command.OutOrStdout())
+			var printing error
 			progress := newProgress(command.ErrOrStderr(), "letters put back")
 			states, done := map[string]int{}, putBack{}
 			err := operator.Letters(ctx, arguments[0], func(letter *framework.Letter) (bool, error) {
-				if !filter.matches(letter) {
-					return false, nil
+				if printing != nil || !filter.matches(letter) {
+					return false, printing
 				}
 				committed, err := done.requeue(ctx, operator, letter)
 				if err != nil {
@@ -64,15 +70,17 @@ Exit status: 0, 1 something failed (letters put back until then are removed),
 				progress.step()
 				switch {
 				case *asJSON:
-					err = encoder.Encode(requeued{letter.EventID, letter.Topic, committed})
+					printing = encoder.Encode(requeued{letter.EventID, letter.Topic, committed})
 				case !filter.all:
-					_, err = fmt.Fprintf(out, "%s → %s: %s\n", letter.EventID, letter.Topic, committed.Why)
+					_, printing = fmt.Fprintf(out, "%s → %s: %s\n", letter.EventID, letter.Topic, committed.Why)
 				}
-				return true, err
+				return true, nil // it is put back, printed or not
 			})
 			progress.done()
-			if !*asJSON {
-				_, printing := fmt.Fprintf(out, "%d put back; committed before: %s\n", progress.count, inWords(states))
+			if !*asJSON && printing == nil {
+				_, printing = fmt.Fprintf(out, "%d put back; committed before: %s\n", progress.count, inWords(states))
+			}
+			if printing != nil && !errors.Is(err, printing) { // the last letter's
 				err = errors.Join(err, printing)
 			}
 			return filter.missing(err)

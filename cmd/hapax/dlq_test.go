@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -266,6 +268,43 @@ func TestAnInterruptedRequeueRemovesWhatItPutBack(t *testing.T) {
 		text, err = run(t, "dlq", "list", topic, "--limit", "0", "-f", file, "--json")
 		require.NoError(t, err, text)
 		require.Equal(t, 120-back, lines(text))
+	})
+}
+
+// What was put back is no letter any more, also when nobody could be told: the disk is
+// full, or whoever read the output has left.
+func TestALetterThatWasPutBackIsRemoved(t *testing.T) {
+	backAndLeft := func(t *testing.T, file, topic string) (back int, left int) {
+		text, err := run(t, "tail", topic, "-f", file, "--from", "start", "--no-follow")
+		require.NoError(t, err, text)
+		return lines(text), len(strings.Fields(letterIDs(t, file, topic)))
+	}
+	t.Run("disk full", func(t *testing.T) {
+		file, topic := withLetters(t, 3)
+		full := errors.New("no space left on device")
+		err := runTo(t, strings.NewReader(""), writerFunc(func([]byte) (int, error) { return 0, full }), io.Discard, "dlq", "requeue", topic, "e-1", "e-2", "-f", file)
+		require.EqualError(t, err, full.Error())
+		back, left := backAndLeft(t, file, topic)
+		require.Equal(t, 1, back)
+		require.Equal(t, 2, left)
+	})
+	t.Run("reader gone", func(t *testing.T) {
+		file, topic := withLetters(t, 50)
+		binary := filepath.Join(t.TempDir(), "hapax")
+		output, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput()
+		require.NoError(t, err, string(output))
+		read, write, err := os.Pipe()
+		require.NoError(t, err)
+		require.NoError(t, read.Close())
+		command := exec.CommandContext(t.Context(), binary, "dlq", "requeue", topic, "--all", "--json", "-f", file)
+		command.Stdout = write
+		var exit *exec.ExitError
+		require.ErrorAs(t, command.Run(), &exit)
+		require.NoError(t, write.Close())
+		require.Equal(t, 1, exit.ExitCode())
+		back, left := backAndLeft(t, file, topic)
+		require.Equal(t, 1, back)
+		require.Equal(t, 49, left)
 	})
 }
 
