@@ -119,24 +119,43 @@ func (o *Operator) Browse(ctx context.Context, topic string, options adapters.Br
 	return browser.Browse(ctx, o.names.of(topic), options, each)
 }
 
-// LetterTopic is the dead-letter topic of a topic. A name that is one already stays.
+// LetterTopic is the dead-letter topic of a topic. A name that is one already stays;
+// origin is then "" where several topics have it for theirs.
 func (o *Operator) LetterTopic(topic string) (letters, origin string) {
-	if origin, is := strings.CutSuffix(topic, dedup.DeadLetterTopic("")); is {
+	origin, is := strings.CutSuffix(topic, dedup.DeadLetterTopic(""))
+	for buried, settings := range o.config.Topics {
+		switch {
+		case settings.DeadLetter != topic || buried == origin:
+		case is:
+			origin = ""
+		default:
+			is, origin = true, buried
+		}
+	}
+	if is {
 		return topic, origin
 	}
 	return letterTopic(o.config, topic), topic
 }
 
 // Letters hands the dead letters of a topic to visit, oldest first, and removes
-// those that it wants removed. See adapters.LetterBox.
+// those that it wants removed. See adapters.LetterBox. Of a dead-letter topic that
+// topics may share, those of the one that is named; all by its own name.
 func (o *Operator) Letters(ctx context.Context, topic string, visit func(*Letter) (remove bool, err error)) error {
 	box, can := o.broker.(adapters.LetterBox)
 	if !can {
 		return fmt.Errorf("read dead letters of %q: the adapter of broker %s does not offer it", topic, o.config.Broker)
 	}
 	letters, origin := o.LetterTopic(topic)
+	shared := letters != topic && o.config.Topics[topic].DeadLetter != ""
 	identity := identityOf(o.config)
-	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) { return visit(readLetter(msg, origin, identity)) })
+	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) {
+		letter := readLetter(msg, origin, identity)
+		if shared && o.logical(letter.Topic) != topic {
+			return false, nil
+		}
+		return visit(letter)
+	})
 }
 
 // Requeue puts a letter's event back on the topic it came from, under its identity,

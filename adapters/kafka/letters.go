@@ -186,7 +186,6 @@ func (b *Broker) commitLetters(ctx context.Context, name string, states map[int3
 			return fmt.Errorf("note removed letters of %s/%d: they lie too scattered for Kafka to note which: remove the oldest letters first, or all of them", name, number)
 		}
 		offsets.Add(kadm.Offset{Topic: name, Partition: number, At: state.first, LeaderEpoch: -1, Metadata: metadata})
-		state.dirty = false
 	}
 	if len(offsets) == 0 {
 		return nil
@@ -197,6 +196,9 @@ func (b *Broker) commitLetters(ctx context.Context, name string, states map[int3
 	}
 	if err != nil {
 		return fmt.Errorf("note removed letters of %q: %w", name, err)
+	}
+	for number := range offsets[name] { // not before: the next commit would leave out what failed
+		states[number].dirty = false
 	}
 	// Committed offsets of a group without members are forgotten after a week by
 	// default, while the letters may be kept longer. Where the oldest are

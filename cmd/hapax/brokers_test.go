@@ -49,13 +49,13 @@ func onEveryBroker(t *testing.T, test func(t *testing.T, broker, file string)) {
 
 // serve runs a service with one handler in this process, until the returned
 // function.
-func serve(t *testing.T, file, topic string, handle func(context.Context, map[string]any) error) (stop func()) {
+func serve(t *testing.T, file, topic string, handle func(context.Context, map[string]any) error, options ...framework.HandleOption) (stop func()) {
 	t.Helper()
 	cfg, err := config.Load(file, nil)
 	require.NoError(t, err)
 	service, err := framework.New(t.Context(), cfg, framework.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
-	framework.Handle(service, topic, handle)
+	framework.Handle(service, topic, handle, options...)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- service.Run(ctx) }()

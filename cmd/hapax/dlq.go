@@ -12,6 +12,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/framework/config"
 )
@@ -22,7 +23,9 @@ func dlqCommand() *cobra.Command {
 		Use:   "dlq",
 		Short: "List, show, put back and remove dead letters",
 		Long: `Look after the events that could not be processed. The dead letters of the topic
-orders are in the topic orders.dead, on every broker; all commands take either name.
+orders are in the topic orders.dead, on every broker, or in that of its dead_letter in
+hapax.yaml; all commands take either name. Where topics share one, the name of a topic
+means its own letters, and that of the letters' topic those of all.
 
 On Kafka, Redis and the embedded broker looking disturbs nobody. On RabbitMQ and SQS
 a letter can only be looked at by taking it: it is given back at the end, and the
@@ -74,8 +77,12 @@ func (f *letterFilter) chosen() error {
 	return nil
 }
 
-// missing reports the event IDs that no letter has.
-func (f *letterFilter) missing() error {
+// missing reports the event IDs that no letter has. Only who went through all of them
+// can tell: after an error it is that alone.
+func (f *letterFilter) missing(err error) error {
+	if err != nil {
+		return err
+	}
 	var missing []string
 	for _, id := range f.ids {
 		if !f.found[id] {
@@ -83,9 +90,20 @@ func (f *letterFilter) missing() error {
 		}
 	}
 	if len(missing) > 0 {
-		return exitError{fmt.Errorf("no dead letter has the event ID %s", strings.Join(missing, ", ")), exitFound}
+		return exitError{fmt.Errorf("no dead letter%s has the event ID %s", f.narrowed(), strings.Join(missing, ", ")), exitFound}
 	}
 	return nil
+}
+
+// narrowed says what letters were asked for, beside their IDs.
+func (f *letterFilter) narrowed() (text string) {
+	if f.handler != "" {
+		text = " of handler " + f.handler
+	}
+	if f.reason != "" {
+		text += " with reason " + f.reason
+	}
+	return text
 }
 
 // operate runs a command's work with a connected operator.
@@ -149,7 +167,11 @@ Exit status: 0 also when there are none, 1 they could not be read.`,
 			}
 			topic, _ := operator.LetterTopic(arguments[0])
 			if shown == 0 {
-				_, err = fmt.Fprintf(command.OutOrStdout(), "%s has no dead letters\n", topic)
+				of := ""
+				if topic != arguments[0] && topic != dedup.DeadLetterTopic(arguments[0]) { // it may be shared
+					of = " of " + arguments[0]
+				}
+				_, err = fmt.Fprintf(command.OutOrStdout(), "%s has no dead letters%s%s\n", topic, of, filter.narrowed())
 				return err
 			}
 			printed.Render()
@@ -200,7 +222,7 @@ Exit status: 0, 1 it could not be read, 2 there is no such letter.`,
 				}
 				return false, printLetter(command, shown)
 			})
-			return errors.Join(err, filter.missing())
+			return filter.missing(err)
 		})
 	}
 	return command

@@ -3,15 +3,19 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 )
 
@@ -30,7 +34,8 @@ func dlqRequeueCommand() *cobra.Command {
 		Long: `Put the events of dead letters back on the topic they came from, each under the
 identity it had, and remove the letters. For each it says what had committed: the
 handler's mark is looked up before. A handler that has a mark drops the event; one
-without processes it.
+without processes it. An event that several handlers of its topic could not process
+has a letter of each, and is put back once, for all of them.
 
 Exit status: 0, 1 something failed (letters put back until then are removed),
 2 an event ID was not found.`,
@@ -45,15 +50,19 @@ Exit status: 0, 1 something failed (letters put back until then are removed),
 		if err := filter.chosen(); err != nil {
 			return err
 		}
+		// A reader of the output that leaves, such as head, ends it between two letters, and
+		// not the process between putting one back and removing it.
+		signal.Ignore(syscall.SIGPIPE)
 		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
 			out, encoder := command.OutOrStdout(), json.NewEncoder(command.OutOrStdout())
+			var printing error
 			progress := newProgress(command.ErrOrStderr(), "letters put back")
-			states := map[string]int{}
+			states, done := map[string]int{}, putBack{}
 			err := operator.Letters(ctx, arguments[0], func(letter *framework.Letter) (bool, error) {
-				if !filter.matches(letter) {
-					return false, nil
+				if printing != nil || !filter.matches(letter) {
+					return false, printing
 				}
-				committed, err := operator.Requeue(ctx, letter)
+				committed, err := done.requeue(ctx, operator, letter)
 				if err != nil {
 					return false, err
 				}
@@ -61,21 +70,49 @@ Exit status: 0, 1 something failed (letters put back until then are removed),
 				progress.step()
 				switch {
 				case *asJSON:
-					err = encoder.Encode(requeued{letter.EventID, letter.Topic, committed})
+					printing = encoder.Encode(requeued{letter.EventID, letter.Topic, committed})
 				case !filter.all:
-					_, err = fmt.Fprintf(out, "%s → %s: %s\n", letter.EventID, letter.Topic, committed.Why)
+					_, printing = fmt.Fprintf(out, "%s → %s: %s\n", letter.EventID, letter.Topic, committed.Why)
 				}
-				return true, err
+				return true, nil // it is put back, printed or not
 			})
 			progress.done()
-			if !*asJSON {
-				_, printing := fmt.Fprintf(out, "%d put back; committed before: %s\n", progress.count, inWords(states))
+			if !*asJSON && printing == nil {
+				_, printing = fmt.Fprintf(out, "%d put back; committed before: %s\n", progress.count, inWords(states))
+			}
+			if printing != nil && !errors.Is(err, printing) { // the last letter's
 				err = errors.Join(err, printing)
 			}
-			return errors.Join(err, filter.missing())
+			return filter.missing(err)
 		})
 	}
 	return command
+}
+
+// putBack are the messages that one call has put back. Every handler of a topic that
+// could not process a message has written a letter of it, and every one gets what is
+// put back: a copy for each letter would be as many letters for each handler that still
+// fails, and more every time.
+type putBack map[original]bool
+
+// original is the message that letters were made of. The time of an earlier replay tells
+// a letter that was written since this call put its event back, which is another message.
+type original struct{ topic, eventID, uuid, replayed, payload string }
+
+// requeue puts the event of a letter back, unless that was done for another letter of
+// the same message.
+func (p putBack) requeue(ctx context.Context, operator *framework.Operator, letter *framework.Letter) (framework.Committed, error) {
+	msg := letter.Message()
+	digest := sha256.Sum256(msg.Payload)
+	of := original{letter.Topic, letter.EventID, msg.UUID, msg.Metadata.Get(dedup.MetaReplayedAt), string(digest[:])}
+	if p[of] {
+		return operator.Committed(ctx, letter), nil
+	}
+	committed, err := operator.Requeue(ctx, letter)
+	if err == nil && of.eventID != "" && of.uuid != "" { // without both nobody can tell
+		p[of] = true
+	}
+	return committed, err
 }
 
 // inWords counts what had committed: "no 3, yes 1".
@@ -147,7 +184,7 @@ Exit status: 0, 1 something failed or the answer was no, 2 an event ID was not f
 				_, printing := fmt.Fprintf(command.OutOrStdout(), "%d letters of %s removed\n", progress.count, topic)
 				err = errors.Join(err, printing)
 			}
-			return errors.Join(err, filter.missing())
+			return filter.missing(err)
 		})
 	}
 	return command
