@@ -85,10 +85,14 @@ for i = 3, #ARGV do found = found + (find(i) and 1 or 0) end
 return found`)
 
 // find counts the IDs that are marked, at a time from now.
-func (m *marked) find(from, to int, later time.Duration) int { return m.count(findAll, from, to, later) }
+func (m *marked) find(from, to int, later time.Duration) int {
+	return m.count(findAll, from, to, later)
+}
 
 // again marks IDs, and counts those that were marked before.
-func (m *marked) again(from, to int, later time.Duration) int { return m.count(putAgain, from, to, later) }
+func (m *marked) again(from, to int, later time.Duration) int {
+	return m.count(putAgain, from, to, later)
+}
 
 func (m *marked) count(script *redis.Script, from, to int, later time.Duration) int {
 	args := []any{m.SliceLength(), later.Milliseconds()}
