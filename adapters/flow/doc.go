@@ -18,8 +18,8 @@
 //	                          │        after the delay│     ├─nack──► Nacked, given up
 //	                          │                       └─────┤
 //	                          │                  Nacked, again
-//	                        Drain                           │ Drain's ctx ends,
-//	                          │                             │ or nobody had read it
+//	                        Drain                           │ Drain's ctx ends, nobody had
+//	                          │                             │ read it, or it was lost
 //	                          └─────────► Abandoned ◄───────┘
 //
 // # How it finds out

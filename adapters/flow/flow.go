@@ -38,11 +38,16 @@ type Delivery interface {
 	Nacked() (after time.Duration, again bool)
 
 	// Abandoned ends the delivery: the flow drained before anybody read the
-	// message, or before it was acked or nacked. The adapter gives it back to
+	// message, or before it was acked or nacked; or it was lost, see Losable. The adapter gives it back to
 	// the broker and cancels the message's context. Within a lane, deliveries
 	// are abandoned in the order offered.
 	Abandoned()
 }
+
+// Losable is implemented by deliveries that can become somebody else's while they
+// wait for their redelivery. There is nothing to wait for then: they are abandoned,
+// and the lane goes on. Lost is called at the beginning of each such wait.
+type Losable interface{ Lost() <-chan struct{} }
 
 // Config configures a Flow.
 type Config struct {

@@ -34,3 +34,34 @@ func TestLanesAreForgottenWhenIdle(t *testing.T) {
 		require.NoError(t, f.Drain(t.Context()))
 	})
 }
+
+// losable waits for an hour after a nack, unless it is lost.
+type losable struct {
+	laned
+	lost      chan struct{}
+	abandoned chan struct{}
+}
+
+func (losable) Nacked() (time.Duration, bool) { return time.Hour, true }
+func (l losable) Lost() <-chan struct{}       { return l.lost }
+func (l losable) Abandoned()                  { close(l.abandoned) }
+
+func TestLostDeliveriesAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(Config{})
+		first := losable{"lane", make(chan struct{}), make(chan struct{})}
+		require.NoError(t, f.Offer(t.Context(), first))
+		require.NoError(t, f.Offer(t.Context(), laned("lane")))
+		began := time.Now()
+		(<-f.Messages()).Nack()
+		time.Sleep(time.Minute)
+		close(first.lost)
+		(<-f.Messages()).Ack()
+		<-first.abandoned
+		require.Equal(t, time.Minute, time.Since(began))
+		synctest.Wait()
+		require.Empty(t, f.lanes)
+		require.Zero(t, f.used)
+		require.NoError(t, f.Drain(t.Context()))
+	})
+}

@@ -47,10 +47,17 @@ func (f *Flow) again(h *handout) bool {
 	if !again {
 		return false
 	}
+	var lost <-chan struct{}
+	if losable, can := h.delivery.(Losable); can {
+		lost = losable.Lost()
+	}
 	timer := time.NewTimer(after)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-lost:
+		h.delivery.Abandoned()
+		return false
 	case <-f.draining:
 	}
 	if isClosed(f.draining) || f.handOut(context.Background(), h) != nil {

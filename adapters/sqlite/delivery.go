@@ -94,6 +94,9 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	return after, true
 }
 
+// Lost implements flow.Losable.
+func (d *delivery) Lost() <-chan struct{} { return d.member.ctx.Done() }
+
 // fence takes note of a commit's error. When the pending row was gone this member has
 // nothing more to do with the message, and had better find out what else it lost.
 func (d *delivery) fence(err error, gone bool) {
@@ -107,7 +110,7 @@ func (d *delivery) fence(err error, gone bool) {
 }
 
 // Abandoned implements flow.Delivery. The row is freed with all others of this
-// member, when it leaves.
+// member, when it leaves, or was when it was taken for dead.
 func (d *delivery) Abandoned() {
 	if d.ctx != nil {
 		d.ctx.End(errDraining)

@@ -155,6 +155,33 @@ func TestKeyThatWaitsHoldsUpNoOther(t *testing.T) {
 	msg.Ack()
 }
 
+// A member that was taken for dead while a message of a key waited for its redelivery
+// waits for it no longer: it is another member's, which may be done with it by now.
+func TestLostMessageThatWaitedHoldsUpNoKey(t *testing.T) {
+	path := file(t)
+	broker := openBroker(t, path, nil)
+	publish(t, broker, event("first", "k"))
+	messages := subscribe(t, broker, input, nil)
+	msg := receive(t, messages)
+	adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Hour)
+	msg.Nack()
+	require.Eventually(t, func() bool {
+		return count(t, broker, `SELECT count(*) FROM hapax_pending WHERE attempts = 1`) == 1
+	}, 10*time.Second, time.Millisecond)
+	expireLeases(t, broker)
+	heir := openBroker(t, path, nil)
+	taken := receive(t, subscribe(t, heir, input, func(s *adapters.Subscription) { s.Window = 1 }))
+	require.Equal(t, "first", string(taken.Payload))
+	taken.Ack()
+	require.NoError(t, heir.Close())
+
+	publish(t, broker, event("second", "k"))
+	msg = receive(t, messages)
+	require.Equal(t, "second", string(msg.Payload))
+	msg.Ack()
+	drained(t, broker)
+}
+
 // Another process that stands still in the middle of its transaction holds everybody
 // up who wants to write, but not those who want to end.
 func TestCloseDoesNotWaitForTheWriterForEver(t *testing.T) {

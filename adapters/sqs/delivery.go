@@ -35,11 +35,12 @@ type delivery struct {
 	cancel   context.CancelCauseFunc
 
 	mu       sync.Mutex
-	handle   string    // of the latest receipt
-	extended time.Time // when its visibility was last set
-	until    time.Time // when its visibility runs out
-	lost     error     // why the message is not this consumer's any more
-	ended    bool      // it is being deleted, given back or buried
+	handle   string        // of the latest receipt
+	extended time.Time     // when its visibility was last set
+	until    time.Time     // when its visibility runs out
+	lost     error         // why the message is not this consumer's any more
+	gone     chan struct{} // closed when it is lost
+	ended    bool          // it is being deleted, given back or buried
 	// returning: it is being given back, to be visible after a while.
 	returning bool
 	back      time.Duration
@@ -121,6 +122,13 @@ func (d *delivery) Abandoned() {
 	d.giveBack(max(time.Until(d.retryAt), 0))
 }
 
+// Lost implements flow.Losable.
+func (d *delivery) Lost() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.gone
+}
+
 func (d *delivery) isLost() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,6 +141,7 @@ func (d *delivery) lose(cause error) {
 	first := d.lost == nil && !d.ended
 	if d.lost == nil {
 		d.lost = cause
+		close(d.gone)
 	}
 	cancel := d.cancel
 	d.mu.Unlock()
@@ -162,7 +171,9 @@ func (d *delivery) refresh(again *delivery) (next bool) {
 		return true
 	}
 	d.handle, d.until, d.extended = again.handle, again.until, again.extended
-	d.lost = nil // it was, and is held again
+	if d.lost != nil { // it was, and is held again
+		d.lost, d.gone = nil, make(chan struct{})
+	}
 	return false
 }
 

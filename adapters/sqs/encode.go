@@ -33,6 +33,9 @@ const (
 	// maxMessage is the largest message that every queue can take, in bytes:
 	// body, and names, types and values of attributes.
 	maxMessage = 256 << 10
+	// maxLetter is the largest that some queues take. Another program's message can be
+	// as large, and is to be buried all the same; the letters' queue has the last word.
+	maxLetter = 1 << 20
 )
 
 // encoded is a message as SQS takes it.
@@ -62,6 +65,7 @@ func (q *queue) encode(msg *message.Message) (m encoded, err error) {
 		if m, err = q.pack(shortened(msg), true); err != nil {
 			return m, err
 		}
+		limit = max(limit, maxLetter)
 	}
 	if m.size > limit {
 		hint := "send a reference to the data"

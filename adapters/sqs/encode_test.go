@@ -1,6 +1,7 @@
 package sqs
 
 import (
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
@@ -146,6 +147,24 @@ func TestLettersFit(t *testing.T) {
 	largest.Payload = append(largest.Payload, make([]byte, 100)...)
 	_, err = queue.encode(largest)
 	require.ErrorIs(t, err, dedup.ErrBadOutput)
+}
+
+// A queue may take messages of up to 1 MiB, and another program send them: they can be
+// buried too.
+func TestLettersOfLargerMessagesFit(t *testing.T) {
+	queue := testQueue(Config{})
+	letter := message.NewMessage("uuid", []byte(rand.Text()))
+	for len(letter.Payload) < 2*maxMessage { // what does not shrink much
+		letter.Payload = append(letter.Payload, rand.Text()...)
+	}
+	_, err := queue.encode(letter)
+	require.ErrorIs(t, err, dedup.ErrBadOutput)
+	letter.Metadata.Set(dedup.MetaDeadReason, "handed out 20 times and never acknowledged")
+	m, err := queue.encode(letter)
+	require.NoError(t, err)
+	back, err := decode(received(m))
+	require.NoError(t, err)
+	require.Equal(t, letter.Payload, back.Payload)
 }
 
 // SQS drops what has the deduplication ID of another message: two letters of one event

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/adapters/sqs"
+	"github.com/hapax-go/hapax/dedup"
 )
 
 // quietQueue is a queue with one message, for tests of time: it answers at once,
@@ -104,5 +105,81 @@ func TestRefusedRenewalEndsTheHandler(t *testing.T) {
 		require.ErrorContains(t, context.Cause(ctx), "another consumer may have it")
 		closeBroker()
 		require.Len(t, queue.extended, 1, "what is lost is not given back")
+	})
+}
+
+// groupQueue is a FIFO queue with two messages of a group. The first is given to another
+// consumer, who deletes it, after its first delivery; the second comes after a minute.
+type groupQueue struct {
+	began time.Time
+	mu    sync.Mutex
+	given map[string]bool
+}
+
+func (q *groupQueue) Do(request *http.Request) (*http.Response, error) {
+	_, operation, _ := strings.Cut(request.Header.Get("X-Amz-Target"), ".")
+	var input struct {
+		Entries []struct {
+			ID            string `json:"Id"`
+			ReceiptHandle string
+		}
+	}
+	_ = json.NewDecoder(request.Body).Decode(&input)
+	body := `{}`
+	switch operation {
+	case "GetQueueUrl":
+		body = `{"QueueUrl":"http://sqs/queue.fifo"}`
+	case "ReceiveMessage":
+		id := "first"
+		if time.Since(q.began) > time.Minute {
+			id = "second"
+		}
+		q.mu.Lock()
+		given := q.given[id]
+		q.given[id] = true
+		q.mu.Unlock()
+		if given {
+			<-request.Context().Done()
+			return nil, request.Context().Err()
+		}
+		body = `{"Messages":[{"MessageId":"` + id + `","ReceiptHandle":"` + id + `","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6",` +
+			`"Attributes":{"MessageGroupId":"group","MessageDeduplicationId":"` + id + `"}}]}`
+	case "ChangeMessageVisibilityBatch":
+		var failed []string
+		for _, entry := range input.Entries {
+			if entry.ReceiptHandle == "first" {
+				failed = append(failed, `{"Id":"`+entry.ID+`","Code":"ReceiptHandleIsInvalid","SenderFault":true}`)
+			}
+		}
+		body = `{"Successful":[],"Failed":[` + strings.Join(failed, ",") + `]}`
+	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(body)),
+		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+	}, nil
+}
+
+// What was lost while it waited for its redelivery is waited for no longer: another
+// consumer may be done with it, and its group goes on.
+func TestLostMessageThatWaitedHoldsUpNoGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := groupQueue{began: time.Now(), given: map[string]bool{}}
+		broker, err := sqs.Open(t.Context(), sqs.Config{
+			Endpoint: "http://sqs", Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: &queue, Logger: quiet,
+			FIFO: true, Workers: 1,
+		})
+		require.NoError(t, err)
+		subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: -1})
+		require.NoError(t, err)
+		messages, err := subscriber.Subscribe(t.Context(), "queue")
+		require.NoError(t, err)
+		msg := <-messages
+		adapters.DeliveryFrom(msg.Context()).RetryAfter(time.Hour)
+		msg.Nack()
+		msg = <-messages
+		require.Equal(t, "second", msg.Metadata.Get(dedup.MetaBrokerID))
+		require.Less(t, time.Since(queue.began), time.Hour)
+		msg.Ack()
+		require.NoError(t, broker.Close())
 	})
 }

@@ -43,3 +43,18 @@ func TestALetterKeepsTheProducersID(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "theirs", id)
 }
+
+// To look for letters where none were ever sent makes no queue, and is no error.
+func TestNoQueueNoLetters(t *testing.T) {
+	t.Parallel()
+	for _, create := range []bool{false, true} {
+		config := local(t)
+		config.Create = create
+		broker, topic := open(t, config), newTopic()
+		require.NoError(t, broker.Letters(t.Context(), topic, func(*message.Message) (bool, error) { return false, nil }))
+		name, err := config.QueueName(topic)
+		require.NoError(t, err)
+		_, err = raw(t, config).GetQueueUrl(t.Context(), &awssqs.GetQueueUrlInput{QueueName: &name})
+		require.ErrorContains(t, err, "QueueDoesNotExist")
+	}
+}

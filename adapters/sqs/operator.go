@@ -32,8 +32,8 @@ const (
 // are made visible again at the end. A FIFO queue hands out no later letters of a
 // group before the earlier ones are removed, so of each group it shows up to ten.
 func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.Message) (bool, error)) (err error) {
-	q, err := b.queue(ctx, topic)
-	if err != nil {
+	q, err := b.existing(ctx, topic)
+	if q == nil || err != nil {
 		return err
 	}
 	began := time.Now()

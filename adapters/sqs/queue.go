@@ -71,6 +71,21 @@ func (b *Broker) newQueue(topic string) (*queue, error) {
 	return q, nil
 }
 
+// existing is queue for somebody who only looks: nil when there is none, and none is
+// made.
+func (b *Broker) existing(ctx context.Context, topic string) (*queue, error) {
+	q, err := b.newQueue(topic)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	defer cancel()
+	if q.url, err = q.lookUp(ctx); q.url == "" {
+		return nil, err
+	}
+	return q, nil
+}
+
 // lookUp returns the queue's address, "" when there is no such queue.
 func (q *queue) lookUp(ctx context.Context) (string, error) {
 	found, err := q.broker.client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &q.name})

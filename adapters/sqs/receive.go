@@ -97,7 +97,7 @@ func (c *consumer) fetch(ctx context.Context, room int) []types.Message {
 
 func (c *consumer) newDelivery(m *types.Message) *delivery {
 	received := time.Now()
-	d := &delivery{consumer: c, raw: *m, id: aws.ToString(m.MessageId), since: received, until: received.Add(c.broker.config.VisibilityTimeout), extended: received}
+	d := &delivery{consumer: c, raw: *m, id: aws.ToString(m.MessageId), since: received, until: received.Add(c.broker.config.VisibilityTimeout), extended: received, gone: make(chan struct{})}
 	d.handle = aws.ToString(m.ReceiptHandle)
 	d.Position = c.queue.name + "@" + d.id
 	var err error
