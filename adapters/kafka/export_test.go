@@ -71,6 +71,20 @@ func Through(config *Config, addresses map[string]string) {
 	}
 }
 
+// BeforeReading calls a function before the log of processed IDs is first read: its
+// extent was found out by then.
+func BeforeReading(config *Config, do func()) {
+	once := sync.OnceFunc(do)
+	config.dial = func(r role) func(context.Context, string, string) (net.Conn, error) {
+		return func(ctx context.Context, network, address string) (net.Conn, error) {
+			if r == roleReader {
+				once()
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	}
+}
+
 // LogOf is what a consumer logs of the events that it has processed.
 func LogOf(scope dedup.Scope, events ...string) []byte {
 	var entries []*dedup.Entry

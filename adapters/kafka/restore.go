@@ -254,11 +254,27 @@ func (b *Broker) readLog(ctx context.Context, log string, stretches map[int32]st
 	}
 	defer client.Close()
 	for left := len(stretches); left > 0; {
-		fetches := client.PollFetches(ctx)
+		round, cancel := context.WithTimeout(ctx, time.Second)
+		fetches := client.PollFetches(round)
+		cancel()
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
+		if fetches.NumRecords() == 0 {
+			over, err := b.deleted(ctx, log, stretches)
+			if err != nil {
+				return err
+			}
+			for _, number := range over {
+				delete(stretches, number)
+				left--
+				finished(number)
+			}
+		}
 		for _, failed := range fetches.Errors() {
+			if errors.Is(failed.Err, context.DeadlineExceeded) {
+				continue // nothing came in this round
+			}
 			return fmt.Errorf("read %s/%d: %w", failed.Topic, failed.Partition, failed.Err)
 		}
 		var failure error
@@ -287,6 +303,24 @@ func (b *Broker) readLog(ctx context.Context, log string, stretches map[int32]st
 		}
 	}
 	return nil
+}
+
+// deleted lists the partitions of which a stretch has nothing left to read: all of it was
+// deleted, because it is out of the window. If nothing follows it, no record will tell.
+func (b *Broker) deleted(ctx context.Context, log string, stretches map[int32]stretch) (over []int32, err error) {
+	starts, err := b.admin.ListStartOffsets(ctx, log)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the start of %q: %w", log, err)
+	}
+	for number, s := range stretches {
+		if start, found := starts.Lookup(log, number); found && start.Offset >= s.to {
+			over = append(over, number)
+		}
+	}
+	return over, nil
 }
 
 // readable reports whether a record of a transaction that has ended was committed.

@@ -1,11 +1,13 @@
 package kafka_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -73,4 +75,57 @@ func TestMemoryOfAPartitionLostWhileRestoring(t *testing.T) {
 	until(func(stats kafka.Stats) bool { return stats.IDs == 2 }, "not everything was restored")
 	require.NoError(t, subscriber.Close())
 	until(func(stats kafka.Stats) bool { return stats.IDBytes == 0 }, "memory was given back that was not taken, or was not given back")
+}
+
+// All that the log has is out of the window, and is deleted when its extent is known and
+// nothing of it was read yet: there is nothing to wait for.
+func TestLogIsDeletedBeforeItIsRead(t *testing.T) {
+	t.Parallel()
+	for name, brokers := range map[string][]string{"fake": fakeKafka(t), "real": realKafka(t)} {
+		t.Run(name, func(t *testing.T) {
+			client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			require.NoError(t, err)
+			defer client.Close()
+			topic, scope := newTopic(t), dedup.Scope{Service: "test", Handler: "handler"}
+			log := kafka.IDLogName("group-"+topic, topic)
+			config := fast(brokers)
+			config.Partitions = 1
+			kafka.BeforeReading(&config, func() {
+				offsets := kadm.Offsets{}
+				offsets.AddOffset(log, 0, 1, -1)
+				_, err := kafka.Admin(client).DeleteRecords(t.Context(), offsets)
+				require.NoError(t, err)
+			})
+			broker, err := kafka.Open(t.Context(), config)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, broker.Close()) }()
+			strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: "group-" + topic, Window: time.Hour})
+			require.NoError(t, err)
+			subscribe := func() (message.Subscriber, <-chan *message.Message) {
+				subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group-" + topic, DrainTimeout: time.Second})
+				require.NoError(t, err)
+				messages, err := subscriber.Subscribe(t.Context(), topic)
+				require.NoError(t, err)
+				return subscriber, messages
+			}
+			first, _ := subscribe() // makes the log
+			require.NoError(t, first.Close())
+			require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: log, Value: kafka.LogOf(scope, "old")}).FirstErr())
+
+			require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage("uuid", nil)))
+			_, messages := subscribe()
+			select {
+			case msg := <-messages:
+				ctx, cancel := context.WithTimeout(msg.Context(), 20*time.Second)
+				defer cancel()
+				event := &dedup.Event{Message: msg, Entry: dedup.Entry{ID: dedup.NewID(scope, "new")}}
+				_, err := strategy.Claim(ctx, []*dedup.Event{event})
+				require.NoError(t, err, "the log is still being read")
+				require.Equal(t, dedup.Fresh, event.Verdict)
+				msg.Ack()
+			case <-time.After(20 * time.Second):
+				require.FailNow(t, "no message came")
+			}
+		})
+	}
 }

@@ -83,8 +83,8 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 		d.session.open.Add(-1)
 		return 0, false // it is another session's by now
 	case c.exhausted(counted):
-		d.session.open.Add(-1)
 		c.bury(d, d.attempts)
+		d.session.open.Add(-1)
 		return 0, false
 	}
 	after := d.Requested()
@@ -92,8 +92,8 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 		after = max(c.subscription.RedeliveryDelay, 0)
 	}
 	if d.parks(after) {
-		d.session.open.Add(-1)
 		c.park(d, counted, time.Now().Add(after))
+		d.session.open.Add(-1)
 		return 0, false
 	}
 	d.RetryAfter(0)
@@ -123,7 +123,9 @@ func (c *consumer) bury(d *delivery, attempts int) {
 	log := c.broker.config.Logger.With("topic", c.topic, "position", d.Position)
 	log.Error("message goes to the dead-letter topic", "reason", reason)
 	to := c.subscription.LetterTopic(c.topic)
+	d.session.open.Add(1) // or it comes again although its letter is there
 	c.burying.Go(func() {
+		defer d.session.open.Add(-1)
 		for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			err := c.broker.Publisher().Publish(to, letter)
 			if err == nil {

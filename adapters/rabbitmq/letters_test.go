@@ -206,3 +206,42 @@ func TestLettersAreBackWhenTheLookEnds(t *testing.T) {
 		require.Equal(t, []string{"uuid-a", "uuid-b"}, seen, "look %d", look)
 	}
 }
+
+// One message was given back as often as is allowed, and another so often that it asks for
+// care, at which the consumer opens another channel. The letter on its way is waited for,
+// or its message would come again and be a second letter.
+func TestOneLetterWhenCareBegins(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, nil), newTopic(t)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 4, DrainTimeout: time.Second})
+	require.NoError(t, err)
+	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
+	require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison"), newMessage("suspect")))
+	channel := raw(t)
+	require.NoError(t, channel.Qos(2, 0, false))
+	deliveries, err := channel.Consume(topic+"_group", "", false, false, false, false, nil)
+	require.NoError(t, err)
+	held := []amqp.Delivery{<-deliveries, <-deliveries}
+	for range 3 {
+		require.Equal(t, "poison", held[0].MessageId)
+		require.NoError(t, held[0].Nack(false, true))
+		held[0] = <-deliveries
+	}
+	require.NoError(t, held[1].Nack(false, true))
+	held[1] = <-deliveries
+	require.Equal(t, "suspect", held[1].MessageId)
+	require.NoError(t, channel.Close()) // which counts once more
+
+	messages, err := subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	msg := receive(t, messages)
+	require.Equal(t, "suspect", msg.Metadata.Get(dedup.MetaEventID))
+	msg.Ack()
+	require.NoError(t, subscriber.Close())
+	var letters []string
+	require.NoError(t, broker.Letters(t.Context(), dedup.DeadLetterTopic(topic), func(letter *message.Message) (bool, error) {
+		letters = append(letters, letter.Metadata.Get(dedup.MetaEventID))
+		return true, nil
+	}))
+	require.Equal(t, []string{"poison"}, letters)
+}

@@ -68,7 +68,9 @@ func (d *delivery) parks(after time.Duration) bool {
 // there. It is tried until the session ends; then the server hands it out anew, too
 // early.
 func (c *consumer) park(d *delivery, attempts int, due time.Time) {
+	d.session.open.Add(1) // or it comes again although it is parked
 	c.burying.Go(func() {
+		defer d.session.open.Add(-1)
 		delay := rung(time.Until(due))
 		for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			err := c.broker.publishParked(c.broker.ctx, d, delay, attempts, due)

@@ -261,3 +261,20 @@ func TestSlowMessageHoldsNobodyUp(t *testing.T) {
 	require.NoError(t, broker.Publisher().Publish(topic, newMessage("last")))
 	receive(t, messages).Ack()
 }
+
+// The queue of a reader that is to start later was deleted. Nobody but its publisher can
+// make it again.
+func TestQueueOfAReaderIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	topic := newTopic(t)
+	broker := opened(t, func(c *rabbitmq.Config) { c.Channels, c.Readers = 1, map[string][]string{topic: {"group"}} })
+	publish := func(id string) error { return broker.Publisher().Publish(topic, newMessage(id)) }
+	require.NoError(t, publish("before"))
+	_, err := raw(t).QueueDelete(topic+"_group", false, false, false)
+	require.NoError(t, err)
+	require.ErrorIs(t, publish("lost"), rabbitmq.ErrUnroutable)
+	require.NoError(t, publish("after"))
+	msg := receive(t, subscribe(t, broker, topic, nil))
+	require.Equal(t, "after", msg.Metadata.Get(dedup.MetaEventID))
+	msg.Ack()
+}

@@ -84,6 +84,8 @@ func (b *Broker) publish(exchange string, postings []posting) error {
 				return err
 			}
 			continue
+		case errors.Is(c.err, ErrUnroutable) && len(b.config.Readers[exchange]) > 0:
+			b.exchanges.Delete(exchange) // somebody has deleted the readers' queues: the next publish makes them again
 		case c.err != nil && b.publishing.blockedBecause() != "":
 			return fmt.Errorf("%w: %w", c.err, b.blockedError())
 		}

@@ -33,7 +33,8 @@ type session struct {
 	careful  bool
 	prefetch int
 
-	// open counts the deliveries in the flow.
+	// open counts the deliveries in the flow, and those that are on their way to another
+	// queue.
 	open atomic.Int64
 
 	acks   *acks
