@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"strings"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -31,8 +32,10 @@ type poolSession struct {
 	written bool
 	// contended: so has one that met a deadlock or waited for a lock in vain.
 	contended bool
-	guard     *guard
-	proxy     *sql.DB
+	// open is how many queries have rows that are read.
+	open  int
+	guard *guard
+	proxy *sql.DB
 }
 
 func newPoolSession(life context.Context, raw driver.Conn, dialect sqldb.Dialect, alone bool) *poolSession {
@@ -71,6 +74,9 @@ var ends = map[sqldb.Dialect][]string{
 func (s *poolSession) allow(query string) error {
 	if s.vanished() {
 		return ErrRolledBack
+	}
+	if s.open > 0 {
+		return errReading
 	}
 	s.written = true
 	for text := range statements(query) {
@@ -143,6 +149,12 @@ func (s *poolSession) query(ctx context.Context, query string, args []driver.Nam
 }
 
 func (s *poolSession) conn() driver.Conn { return s.raw }
+
+func (s *poolSession) reading(change int) { s.open += change }
+
+// errReading: the drivers would give the connection up, as if it were lost, and the
+// transaction of all with it.
+var errReading = errors.New("a statement was run while rows of a query are read: a transaction has one connection, which does one thing at a time: read the rows to their end, or close them, before")
 
 func (s *poolSession) guarding() *guard { return s.guard }
 
