@@ -32,6 +32,8 @@ type poolSession struct {
 	written bool
 	// contended: so has one that met a deadlock or waited for a lock in vain.
 	contended bool
+	// called: so has one that calls a procedure, which may end MySQL's transaction.
+	called bool
 	// open is how many queries have rows that are read.
 	open  int
 	guard *guard
@@ -80,6 +82,9 @@ func (s *poolSession) allow(query string) error {
 	}
 	s.written = true
 	for text := range statements(query) {
+		if word, _ := firstWord(text); word == "CALL" {
+			s.called = true
+		}
 		if s.ends(text) {
 			s.guard.misused.Store(true)
 			return ErrNotYours
