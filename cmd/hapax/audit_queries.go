@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hapax-go/hapax/outbox/sqldb"
@@ -70,16 +71,32 @@ func (a audit) queries() auditQueries {
 	for i, column := range a.by {
 		columns[i] = a.dialect.QuoteName(column)
 	}
-	ids := strings.Join(columns, ", ")
+	groups, shown := a.exactly(columns)
 	present := strings.Join(columns, " IS NOT NULL AND ") + " IS NOT NULL"
 	absent := strings.Join(columns, " IS NULL OR ") + " IS NULL"
 	return auditQueries{
 		Summary: fmt.Sprintf(`SELECT COUNT(*) AS ids, COALESCE(SUM(effects), 0) AS effects, COALESCE(SUM(effects - 1), 0) AS surplus
-FROM (SELECT COUNT(*) AS effects FROM %s WHERE %s GROUP BY %s) AS counted`, table, present, ids),
+FROM (SELECT COUNT(*) AS effects FROM %s WHERE %s GROUP BY %s) AS counted`, table, present, groups),
 		Without: fmt.Sprintf(`SELECT COUNT(*) AS without_id FROM %s WHERE %s`, table, absent),
 		Duplicates: fmt.Sprintf(`SELECT %s, COUNT(*) AS effects FROM %s WHERE %s
-GROUP BY %s HAVING COUNT(*) > 1 ORDER BY COUNT(*) DESC, %s LIMIT %d`, ids, table, present, ids, ids, a.limit),
+GROUP BY %s HAVING COUNT(*) > 1 ORDER BY COUNT(*) DESC, %s LIMIT %d`, shown, table, present, groups, shown, a.limit),
 	}
+}
+
+// exactly writes what to group by, so that IDs are only equal to themselves, and what to
+// show of a group. Where a column's collation passes over case, as those of MySQL do
+// unless told otherwise, and over blanks at the end, it would take IDs for the same.
+func (a audit) exactly(columns []string) (groups, shown string) {
+	grouped, first := slices.Clone(columns), slices.Clone(columns)
+	for i, column := range columns {
+		switch a.dialect {
+		case sqldb.MySQL:
+			grouped[i], first[i] = "CAST("+column+" AS BINARY)", "MIN("+column+")"
+		case sqldb.SQLite:
+			grouped[i] += " COLLATE BINARY"
+		}
+	}
+	return strings.Join(grouped, ", "), strings.Join(first, ", ")
 }
 
 // run runs the queries in one transaction, so that their answers fit together, and

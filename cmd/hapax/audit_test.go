@@ -58,6 +58,32 @@ func TestAuditFindsDuplicates(t *testing.T) {
 	})
 }
 
+// IDs that MySQL takes for equal, because of the column's collation, are those of
+// different effects all the same.
+func TestAuditTellsIDsApart(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		t.Chdir(t.TempDir())
+		require.NoError(t, os.WriteFile("hapax.yaml", []byte(fmt.Sprintf("service: shop\nsql: {dsn: %q}\n", dsn)), 0o600))
+		db := sqldbtest.Open(t, dsn, sqldb.Options{})
+		collation := map[sqldb.Dialect]string{sqldb.MySQL: "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", sqldb.SQLite: "COLLATE NOCASE"}[dialect]
+		for _, statement := range []string{
+			`CREATE TABLE charges (order_id VARCHAR(20) ` + collation + `, number INT, made DATE)`,
+			`INSERT INTO charges VALUES ('a1', 1, '2026-01-02'), ('A1', 1, '2026-01-02'), ('a1 ', 1, '2026-01-02'), ('ä1', 1, '2026-01-02'), ('b1', 1, '2026-01-02'), ('b1', 1, '2026-01-02')`,
+		} {
+			_, err := db.Exec(statement)
+			require.NoError(t, err)
+		}
+		text, err := run(t, "audit", "charges", "--by", "order_id,number,made", "--run", "--json")
+		require.EqualError(t, err, "1 of 6 effects in charges are too many")
+		var report auditReport
+		require.NoError(t, json.Unmarshal([]byte(text), &report))
+		require.EqualValues(t, 5, report.IDs)
+		require.Len(t, report.Duplicates, 1)
+		require.Equal(t, []string{"b1", "1"}, report.Duplicates[0].ID[:2])
+		require.Contains(t, report.Duplicates[0].ID[2], "2026-01-02")
+	})
+}
+
 func TestAuditPrintsForADialect(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for dialect, want := range map[string]string{

@@ -63,6 +63,42 @@ COMMIT`,
 	}
 }
 
+// A procedure of MySQL may roll back. Nobody loses an event by that.
+func TestAProcedureThatRollsBack(t *testing.T) {
+	r := newRigOn(t, sqldb.MySQL)
+	r.exec(`CREATE PROCEDURE gives_up() BEGIN ROLLBACK; END`)
+	r.exec(`CREATE PROCEDURE works() BEGIN UPDATE accounts SET balance = balance + 1; END`)
+	p := r.process(configured(func(c *inbox.Config) { c.Connections = 1 }))
+	calling := func(procedure string) *handler {
+		return p.handler(func(ctx context.Context, id string) error {
+			err := r.effect(ctx, id)
+			tx, _ := inbox.Tx(ctx)
+			_, called := tx.ExecContext(ctx, `CALL `+procedure)
+			return errors.Join(err, called)
+		})
+	}
+	bad, good := calling("gives_up()"), calling("works()")
+	const events = 20
+	var all sync.WaitGroup
+	for i := range events {
+		all.Go(func() { good.insist(fmt.Sprint("good-", i)) })
+		if i%5 == 0 {
+			all.Go(func() {
+				var err error
+				for range 50 { // undone with another bad one, it comes again
+					if err = bad.deliver(fmt.Sprint("bad-", i), "payload"); errors.Is(err, inbox.ErrUndone) || errors.Is(err, inbox.ErrRolledBack) {
+						continue
+					}
+					break
+				}
+				assert.ErrorIs(t, err, inbox.ErrNotYours)
+			})
+		}
+	}
+	all.Wait()
+	r.exact(events)
+}
+
 // Semicolons in texts that are no end of a statement are the handler's own affair.
 func TestSemicolonsThatEndNoStatement(t *testing.T) {
 	eachDatabase(t, func(r *rig) {

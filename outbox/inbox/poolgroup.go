@@ -101,9 +101,12 @@ func (g *poolGroup) turn(u *unit) {
 			return
 		}
 	}
-	g.session.written, g.session.contended = false, false
+	g.session.written, g.session.contended, g.session.called = false, false, false
 	began := time.Now()
 	err := g.lend(u)
+	if g.session.called && g.rolledBack(u) {
+		g.session.lost, err = true, ErrNotYours
+	}
 	if g.session.contended {
 		g.pool.contend()
 	}
@@ -137,6 +140,17 @@ func (g *poolGroup) turn(u *unit) {
 	}
 	g.undo(u)
 	u.turn.settle(err)
+}
+
+// rolledBack reports whether a procedure has undone the transaction. MySQL's driver does
+// not tell whether one stands; but then the unit's mark is gone.
+func (g *poolGroup) rolledBack(u *unit) bool {
+	if g.pool.marks.dialect != sqldb.MySQL || g.session.lost || g.doubt {
+		return false
+	}
+	mark := dedup.Entry{ID: u.commit().rows[0].ID, Verdict: dedup.Fresh}
+	err := g.pool.marks.sql.lookup(g.session.life, g.own, []*dedup.Entry{&mark})
+	return err == nil && mark.Verdict == dedup.Fresh
 }
 
 // errAborted: a statement of the handler failed and it returned no error.

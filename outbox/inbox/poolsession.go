@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"strings"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -31,8 +32,12 @@ type poolSession struct {
 	written bool
 	// contended: so has one that met a deadlock or waited for a lock in vain.
 	contended bool
-	guard     *guard
-	proxy     *sql.DB
+	// called: so has one that calls a procedure, which may end MySQL's transaction.
+	called bool
+	// open is how many queries have rows that are read.
+	open  int
+	guard *guard
+	proxy *sql.DB
 }
 
 func newPoolSession(life context.Context, raw driver.Conn, dialect sqldb.Dialect, alone bool) *poolSession {
@@ -72,8 +77,14 @@ func (s *poolSession) allow(query string) error {
 	if s.vanished() {
 		return ErrRolledBack
 	}
+	if s.open > 0 {
+		return errReading
+	}
 	s.written = true
 	for text := range statements(query) {
+		if word, _ := firstWord(text); word == "CALL" {
+			s.called = true
+		}
 		if s.ends(text) {
 			s.guard.misused.Store(true)
 			return ErrNotYours
@@ -143,6 +154,12 @@ func (s *poolSession) query(ctx context.Context, query string, args []driver.Nam
 }
 
 func (s *poolSession) conn() driver.Conn { return s.raw }
+
+func (s *poolSession) reading(change int) { s.open += change }
+
+// errReading: the drivers would give the connection up, as if it were lost, and the
+// transaction of all with it.
+var errReading = errors.New("a statement was run while rows of a query are read: a transaction has one connection, which does one thing at a time: read the rows to their end, or close them, before")
 
 func (s *poolSession) guarding() *guard { return s.guard }
 

@@ -19,6 +19,8 @@ type link interface {
 	// check looks after every statement what became of the transaction, and
 	// returns the error that the caller is to see.
 	check(err error) error
+	// reading notes that rows of a query were opened, or closed.
+	reading(change int)
 	// guarding is the guard of the transaction that begins.
 	guarding() *guard
 }

@@ -18,6 +18,7 @@ func watch(link link, rows driver.Rows, err error) (driver.Rows, error) {
 	if err != nil {
 		return rows, link.check(err)
 	}
+	link.reading(+1)
 	return proxyRows{rows, link}, nil
 }
 
@@ -25,7 +26,10 @@ func watch(link link, rows driver.Rows, err error) (driver.Rows, error) {
 func (r proxyRows) Next(dest []driver.Value) error { return r.checked(r.Rows.Next(dest)) }
 
 // Close implements driver.Rows. It reads what is left.
-func (r proxyRows) Close() error { return r.checked(r.Rows.Close()) }
+func (r proxyRows) Close() error {
+	r.link.reading(-1)
+	return r.checked(r.Rows.Close())
+}
 
 func (r proxyRows) checked(err error) error {
 	if err == nil || err == io.EOF {

@@ -91,3 +91,37 @@ func TestNothingCommitsAfterADeadlockThatIsToldWithTheRows(t *testing.T) {
 	require.True(t, errors.As(err, &step) && handlers.Classify(err) != handlers.Buried, "blamed: %v", err)
 	r.exact(0)
 }
+
+// A connection of MySQL runs one statement at a time, and is lost when it is asked to run
+// another one while rows are read. That would be told as the database's fault, for ever,
+// and undo all that share the transaction.
+func TestAStatementWhileRowsAreRead(t *testing.T) {
+	eachServer(t, func(r *rig) {
+		p := r.process(configured(func(c *inbox.Config) { c.Connections = 1 }))
+		bad := p.handler(func(ctx context.Context, id string) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			rows, err := tx.QueryContext(ctx, `SELECT id FROM accounts`)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				if err := r.effect(ctx, id); err != nil {
+					return err
+				}
+			}
+			return rows.Err()
+		})
+		good := p.handler(r.effect)
+		require.NoError(r.t, good.deliver("before", "payload"))
+		err := bad.deliver("bad", "payload")
+		require.Error(r.t, err)
+		var step *dedup.StepError
+		require.False(r.t, errors.As(err, &step), "not the handler's own: %v", err)
+		require.NoError(r.t, good.deliver("after", "payload"))
+		r.exact(2)
+	})
+}

@@ -159,6 +159,8 @@ func (s *session) conn() driver.Conn { return s.raw }
 
 func (s *session) guarding() *guard { return s.guard }
 
+func (s *session) reading(int) {} // SQLite runs other statements meanwhile
+
 // check looks after a failed statement whether the transaction still stands.
 // SQLite answers some errors (full disk, I/O error, INSERT OR ROLLBACK) by
 // rolling it all back, and would then run the next statement on its own, without

@@ -19,6 +19,11 @@
 //		return err
 //	})
 //
+// Which IDs are the same is the column's affair: unless told otherwise, MySQL and MariaDB
+// pass over case and over blanks at the end, so that of two changes "a1" and "A1" the
+// second is not applied. Give such a column a binary type, or COLLATE utf8mb4_bin, which
+// passes over blanks only.
+//
 // Two that do it at the same time meet on the unique key: one of them waits until
 // the other's transaction ends, and then finds the row, or makes it itself.
 package once
