@@ -38,9 +38,9 @@ type Delivery interface {
 	Nacked() (after time.Duration, again bool)
 
 	// Abandoned ends the delivery: the flow drained before anybody read the
-	// message, or before it was acked or nacked; or it was lost, see Losable. The adapter gives it back to
-	// the broker and cancels the message's context. Within a lane, deliveries
-	// are abandoned in the order offered.
+	// message, or before it was acked or nacked; or it was lost, see Losable. The
+	// adapter gives it back to the broker and cancels the message's context. Within a
+	// lane, deliveries are abandoned in the order offered.
 	Abandoned()
 }
 

@@ -120,6 +120,9 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	return after, true
 }
 
+// Lost implements flow.Losable.
+func (d *delivery) Lost() <-chan struct{} { return d.partition.ctx.Done() }
+
 // Abandoned implements flow.Delivery. Its offset stays uncommitted.
 func (d *delivery) Abandoned() {
 	if d.stage.Swap(abandoned) == sent {

@@ -101,6 +101,9 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	return after, true
 }
 
+// Lost implements flow.Losable.
+func (d *delivery) Lost() <-chan struct{} { return d.session.ctx.Done() }
+
 // Abandoned implements flow.Delivery. The message goes back with all others of
 // the session, when it ends.
 func (d *delivery) Abandoned() {

@@ -85,6 +85,9 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	return after, true
 }
 
+// Lost implements flow.Losable.
+func (d *delivery) Lost() <-chan struct{} { return d.member.ctx.Done() }
+
 // fence takes note of a commit's error: after ErrLeaseLost this member has nothing
 // more to do with the message, and had better find out what else it lost.
 func (d *delivery) fence(err error) {
