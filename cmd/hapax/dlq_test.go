@@ -360,6 +360,22 @@ func TestNoLettersLikeThat(t *testing.T) {
 	require.EqualError(t, err, "no dead letter with reason conflict has the event ID e-1")
 }
 
+// A payload that is no text is not lost on the way to who looks at it.
+func TestShowABinaryLetter(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	payload := "\x00\xff\x1b[31m"
+	_, err := runWith(t, strings.NewReader(payload), "publish", topic+".dead", "-f", file, "--id", "e")
+	require.NoError(t, err)
+	text, err := run(t, "dlq", "show", topic, "e", "-f", file, "--json")
+	require.NoError(t, err, text)
+	var letter struct{ Binary []byte }
+	require.NoError(t, json.Unmarshal([]byte(text), &letter), text)
+	require.Equal(t, payload, string(letter.Binary))
+	text, err = run(t, "dlq", "show", topic, "e", "-f", file)
+	require.NoError(t, err, text)
+	require.Contains(t, text, "payload    (7 bytes, not text)\n")
+}
+
 // withLetters makes letters of events e-1, e-2 and so on, on the embedded broker.
 func withLetters(t *testing.T, n int) (file, topic string) {
 	t.Helper()

@@ -110,12 +110,24 @@ func readTailed(msg *message.Message) tailed {
 	if delivery := adapters.DeliveryFrom(msg.Context()); delivery != nil {
 		line.Position = delivery.Position
 	}
-	if utf8.Valid(msg.Payload) {
-		line.Payload = string(msg.Payload)
-	} else {
-		line.Binary = msg.Payload
-	}
+	line.Payload, line.Binary = textOrBinary(msg.Payload)
 	return line
+}
+
+// textOrBinary is a payload as the one or the other: JSON can hold no other bytes.
+func textOrBinary(payload []byte) (text string, binary []byte) {
+	if utf8.Valid(payload) {
+		return string(payload), nil
+	}
+	return "", payload
+}
+
+// payloadLine is a payload for people, whose terminal would take bytes for commands.
+func payloadLine(text string, binary []byte) string {
+	if binary != nil {
+		return fmt.Sprintf("(%d bytes, not text)", len(binary))
+	}
+	return text
 }
 
 func (l tailed) print(command *cobra.Command) error {
@@ -125,10 +137,6 @@ func (l tailed) print(command *cobra.Command) error {
 			fmt.Fprintf(&more, " %s=%s", name, firstLine(l.Metadata[name]))
 		}
 	}
-	payload := l.Payload
-	if l.Binary != nil {
-		payload = fmt.Sprintf("(%d bytes, not text)", len(l.Binary))
-	}
-	_, err := fmt.Fprintf(command.OutOrStdout(), "%s  %s %s\n", l.EventID, payload, more.String())
+	_, err := fmt.Fprintf(command.OutOrStdout(), "%s  %s %s\n", l.EventID, payloadLine(l.Payload, l.Binary), more.String())
 	return err
 }
