@@ -114,6 +114,13 @@ func (o *Operator) Publish(topic string, messages ...*message.Message) error {
 	return namedPublisher{o.broker.Publisher(), o.names}.Publish(topic, messages...)
 }
 
+// EventID is the identity of a message by the rule of the config; "" when it has none.
+// A handler may have a rule of its own, which the operator does not know.
+func (o *Operator) EventID(msg *message.Message) string {
+	id, _, _ := identityOf(o.config).Find(msg)
+	return id
+}
+
 // Browse is adapters.Browser.Browse on the config's broker.
 func (o *Operator) Browse(ctx context.Context, topic string, options adapters.Browse, each func(*message.Message) error) error {
 	browser, can := o.broker.(adapters.Browser)

@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/framework/config"
 )
 
 // Three copies of an event take effect once, and whoever looks on sees all three
@@ -164,6 +169,22 @@ func TestPublishSources(t *testing.T) {
 	}
 	_, err = run(t, "tail", "orders", "-f", file, "--from", "yesterday")
 	require.ErrorContains(t, err, "expected now, start")
+}
+
+// An event is shown under the ID that it takes effect once by, and that dlq knows it by.
+func TestTailKnowsTheIdentityOfTheConfig(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\ndedup: {id: {pointer: /id, ignore_uuid: true}}\n"), uniqueTopic()
+	cfg, err := config.Load(file, nil)
+	require.NoError(t, err)
+	operator, err := framework.NewOperator(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer operator.Close()
+	require.NoError(t, operator.Publish(topic, message.NewMessage("uuid", []byte(`{"id":"one"}`))))
+	text, err := run(t, "tail", topic, "-f", file, "--from", "start", "--no-follow", "--json")
+	require.NoError(t, err, text)
+	var line tailed
+	require.NoError(t, json.Unmarshal([]byte(text), &line), text)
+	require.Equal(t, "one", line.EventID)
 }
 
 // Wherever it is run, a command means the files beside the config.

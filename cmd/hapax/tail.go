@@ -66,7 +66,7 @@ Exit status: 0, 1 the topic cannot be read.`,
 			encoder.SetEscapeHTML(false)
 			waits := func() { command.PrintErrf("topic %s does not exist yet: waiting for it\n", arguments[0]) }
 			err := operator.Browse(ctx, arguments[0], adapters.Browse{From: since, Follow: !stay, Waits: waits}, func(msg *message.Message) error {
-				line, shownErr := readTailed(msg), error(nil)
+				line, shownErr := readTailed(operator.EventID(msg), msg), error(nil)
 				if *asJSON {
 					shownErr = encoder.Encode(line)
 				} else {
@@ -104,8 +104,7 @@ func beginning(from string, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-func readTailed(msg *message.Message) tailed {
-	id, _, _ := dedup.Identity{}.Find(msg)
+func readTailed(id string, msg *message.Message) tailed {
 	line := tailed{EventID: id, Key: msg.Metadata.Get(dedup.MetaKey), Metadata: msg.Metadata}
 	if delivery := adapters.DeliveryFrom(msg.Context()); delivery != nil {
 		line.Position = delivery.Position
