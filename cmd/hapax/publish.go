@@ -133,7 +133,7 @@ func (p *publication) open(command *cobra.Command) (io.ReadCloser, error) {
 		if p.file == "" && isTerminal(command.InOrStdin()) {
 			return nil, errors.New("there is no payload: use --data, --payload, or pipe it in")
 		}
-		return io.NopCloser(command.InOrStdin()), nil
+		return io.NopCloser(input(command)), nil
 	}
 	file, err := os.Open(p.file)
 	if err != nil {
@@ -169,8 +169,11 @@ func (p *publication) events(source io.Reader, each func(id string, payload []by
 			}
 		}
 	}
-	if err := scanner.Err(); err != nil {
+	switch err := scanner.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
 		return fmt.Errorf("read payload: %w (a line may have %d MiB)", err, maxLine>>20)
+	case err != nil:
+		return fmt.Errorf("read payload: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -185,6 +187,31 @@ func TestTailKnowsTheIdentityOfTheConfig(t *testing.T) {
 	var line tailed
 	require.NoError(t, json.Unmarshal([]byte(text), &line), text)
 	require.Equal(t, "one", line.EventID)
+}
+
+// A signal ends it also while it waits for what may never come.
+func TestPublishIsInterruptedWhileItWaitsForInput(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	input, typed := io.Pipe()
+	defer typed.Close()
+	ctx, interrupt := context.WithCancelCause(t.Context())
+	said, ended := make(chan string, 10), make(chan error, 1)
+	command := root()
+	command.SetIn(input)
+	command.SetOut(writerFunc(func(text []byte) (int, error) { said <- string(text); return len(text), nil }))
+	command.SetErr(io.Discard)
+	command.SetArgs([]string{"publish", topic, "-f", file, "--lines", "--id", "e"})
+	go func() { ended <- command.ExecuteContext(ctx) }()
+	_, err := typed.Write([]byte("one\n"))
+	require.NoError(t, err)
+	require.Equal(t, "e-1 → "+topic+"\n", <-said)
+	interrupt(errors.New("a signal"))
+	select {
+	case err := <-ended:
+		require.EqualError(t, err, "read payload: a signal")
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "it still waits for input")
+	}
 }
 
 // Wherever it is run, a command means the files beside the config.
