@@ -160,10 +160,17 @@ func (p *publication) events(source io.Reader, each func(id string, payload []by
 		}
 		return each(id(1), payload)
 	}
-	scanner := bufio.NewScanner(source)
+	// A Scanner hands out what it has before it tells why there is no more.
+	var broken error
+	scanner := bufio.NewScanner(readerFunc(func(into []byte) (n int, err error) {
+		if n, err = source.Read(into); err != io.EOF { //nolint:errorlint // as Scanner has it
+			broken = err
+		}
+		return n, err
+	}))
 	scanner.Buffer(nil, maxLine)
 	for number := 1; scanner.Scan(); number++ { // a line's number stays its own when empty ones are passed over
-		if line := bytes.TrimSpace(scanner.Bytes()); len(line) > 0 {
+		if line := bytes.TrimSpace(scanner.Bytes()); len(line) > 0 && broken == nil {
 			if err := each(id(number), bytes.Clone(line)); err != nil {
 				return fmt.Errorf("line %d: %w", number, err)
 			}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -187,6 +188,15 @@ func TestTailKnowsTheIdentityOfTheConfig(t *testing.T) {
 	var line tailed
 	require.NoError(t, json.Unmarshal([]byte(text), &line), text)
 	require.Equal(t, "one", line.EventID)
+}
+
+// A line that could not be read to its end is no event.
+func TestPublishSendsNoHalfLine(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	broken := io.MultiReader(strings.NewReader("one\nhalf of tw"), iotest.ErrReader(errors.New("input/output error")))
+	text, err := runWith(t, broken, "publish", topic, "-f", file, "--lines", "--id", "e")
+	require.EqualError(t, err, "read payload: input/output error")
+	require.Equal(t, "e-1 → "+topic+"\n", text)
 }
 
 // A signal ends it also while it waits for what may never come.
