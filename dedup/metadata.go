@@ -46,6 +46,9 @@ const (
 	// MetaDeadService and MetaDeadHandler name who could not process it.
 	MetaDeadService = "hapax_dead_service"
 	MetaDeadHandler = "hapax_dead_handler"
+	// MetaDeadGroup is the consumer group that an adapter gave the event up for: it
+	// knows neither services nor handlers.
+	MetaDeadGroup = "hapax_dead_group"
 	// MetaDeadAt is when: RFC 3339 with nanoseconds, UTC.
 	MetaDeadAt = "hapax_dead_at"
 )

@@ -37,9 +37,10 @@ func (o *Operator) Committed(ctx context.Context, letter *Letter) Committed {
 	unknown := func(format string, args ...any) Committed {
 		return Committed{CommittedUnknown, fmt.Sprintf(format, args...)}
 	}
-	scope := dedup.Scope{Service: letter.Service, Handler: letter.Handler}
+	scope, guess := dedup.Scope{Service: letter.Service, Handler: letter.Handler}, ""
 	if scope.Service == "" { // the broker gave it up: it knows topics only
 		scope = dedup.Scope{Service: o.config.Service, Handler: o.logical(letter.Topic)}
+		guess = "the broker gave it up, and does not tell for which handler; "
 	}
 	switch {
 	case letter.EventID == "":
@@ -66,13 +67,13 @@ func (o *Operator) Committed(ctx context.Context, letter *Letter) Committed {
 	}
 	switch event.Verdict {
 	case dedup.Fresh:
-		return Committed{CommittedNo, fmt.Sprintf("handler %q has no mark of it: nothing had committed", scope.Handler)}
+		return Committed{CommittedNo, guess + fmt.Sprintf("handler %q has no mark of it: nothing had committed", scope.Handler)}
 	case dedup.Duplicate:
-		return Committed{CommittedYes, fmt.Sprintf("handler %q has its mark: its effects had committed, and it will drop the event", scope.Handler)}
+		return Committed{CommittedYes, guess + fmt.Sprintf("handler %q has its mark: its effects had committed, and it will drop the event", scope.Handler)}
 	case dedup.Conflict:
-		return Committed{CommittedConflict, fmt.Sprintf("handler %q has a mark of its ID with another payload: it will refuse the event again", scope.Handler)}
+		return Committed{CommittedConflict, guess + fmt.Sprintf("handler %q has a mark of its ID with another payload: it will refuse the event again", scope.Handler)}
 	default:
-		return Committed{CommittedRunning, fmt.Sprintf("a worker of handler %q is processing it now", scope.Handler)}
+		return Committed{CommittedRunning, guess + fmt.Sprintf("a worker of handler %q is processing it now", scope.Handler)}
 	}
 }
 

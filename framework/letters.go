@@ -23,7 +23,8 @@ type Letter struct {
 	Topic    string `json:"topic"`
 	Position string `json:"position,omitempty"`
 	// Service and Handler could not process it. Both are empty when the broker gave
-	// the event up by itself.
+	// the event up, and does not tell for whom: an adapter does, for a group of this
+	// config's service, and a RabbitMQ that dead-letters by itself does not.
 	Service string `json:"service,omitempty"`
 	Handler string `json:"handler,omitempty"`
 	// Reason is why, in a word or two; Error and Stack are the handler's.
@@ -43,7 +44,7 @@ func (l *Letter) Message() *message.Message { return l.message }
 
 // readLetter finds the event ID as handlers do. One that a handler buried has it in the
 // metadata; a letter of an adapter, which knows of no identity, has what the event had.
-func readLetter(msg *message.Message, origin string, identity dedup.Identity) *Letter {
+func readLetter(msg *message.Message, origin, service string, identity dedup.Identity) *Letter {
 	meta := msg.Metadata.Get
 	l := &Letter{
 		Topic: meta(dedup.MetaDeadTopic), Position: meta(dedup.MetaDeadPosition),
@@ -52,6 +53,9 @@ func readLetter(msg *message.Message, origin string, identity dedup.Identity) *L
 		Attempts: meta(dedup.MetaDeadAttempts), At: meta(dedup.MetaDeadAt), message: msg,
 	}
 	l.EventID, l.source, _ = identity.Find(msg)
+	if handler, own := strings.CutPrefix(meta(dedup.MetaDeadGroup), service+"."); own && l.Service == "" {
+		l.Service, l.Handler = service, handler // a group is called after both
+	}
 	if l.Topic == "" {
 		l.Topic = origin
 	}
@@ -110,6 +114,13 @@ func (o *Operator) Publish(topic string, messages ...*message.Message) error {
 	return namedPublisher{o.broker.Publisher(), o.names}.Publish(topic, messages...)
 }
 
+// EventID is the identity of a message by the rule of the config; "" when it has none.
+// A handler may have a rule of its own, which the operator does not know.
+func (o *Operator) EventID(msg *message.Message) string {
+	id, _, _ := identityOf(o.config).Find(msg)
+	return id
+}
+
 // Browse is adapters.Browser.Browse on the config's broker.
 func (o *Operator) Browse(ctx context.Context, topic string, options adapters.Browse, each func(*message.Message) error) error {
 	browser, can := o.broker.(adapters.Browser)
@@ -150,7 +161,7 @@ func (o *Operator) Letters(ctx context.Context, topic string, visit func(*Letter
 	shared := letters != topic && o.config.Topics[topic].DeadLetter != ""
 	identity := identityOf(o.config)
 	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) {
-		letter := readLetter(msg, origin, identity)
+		letter := readLetter(msg, origin, o.config.Service, identity)
 		if shared && o.logical(letter.Topic) != topic {
 			return false, nil
 		}

@@ -29,6 +29,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 	}
 	maps.Copy(letter.Metadata, message.Metadata{
 		metaDeadReason: reason, metaDeadTopic: c.topic, metaAttempts: strconv.Itoa(d.attempts),
+		dedup.MetaDeadGroup: c.subscription.Group,
 	})
 	c.logger.Error("message goes to the dead-letter topic", "position", d.Position, "reason", reason)
 	output := dedup.Output{Topic: c.subscription.LetterTopic(c.topic), Message: letter}

@@ -122,6 +122,7 @@ func (c *consumer) bury(d *delivery, attempts int) {
 	maps.Copy(letter.Metadata, message.Metadata{
 		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic,
 		dedup.MetaDeadAttempts: strconv.Itoa(attempts), dedup.MetaDeadPosition: d.Position,
+		dedup.MetaDeadGroup: c.subscription.Group,
 	})
 	log := c.broker.config.Logger.With("topic", c.topic, "position", d.Position)
 	log.Error("message goes to the dead-letter topic", "reason", reason)

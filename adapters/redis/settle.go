@@ -47,6 +47,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 	letter := decode(d.fields)
 	maps.Copy(letter.Metadata, message.Metadata{
 		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic, dedup.MetaDeadAttempts: strconv.Itoa(d.attempts), dedup.MetaDeadPosition: d.Position,
+		dedup.MetaDeadGroup: c.subscription.Group,
 	})
 	c.broker.config.Logger.Error("message goes to the dead-letter topic", "topic", c.topic, "position", d.Position, "reason", reason)
 	output, err := c.broker.encode(c.subscription.LetterTopic(c.topic), letter, time.Now())

@@ -96,6 +96,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 	letter.Metadata = decodeMetadata(d.metadata)
 	maps.Copy(letter.Metadata, message.Metadata{
 		dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.topic, dedup.MetaDeadAttempts: strconv.Itoa(d.attempts),
+		dedup.MetaDeadGroup: c.subscription.Group,
 	})
 	c.broker.config.Logger.Error("message goes to the dead-letter topic", "topic", c.topic, "position", d.Position, "reason", reason)
 	c.settled.Go(func() {

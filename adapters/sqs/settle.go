@@ -69,7 +69,7 @@ func (d *delivery) bury(attempts int) {
 		adapters.KeepBrokerID(letter)
 		maps.Copy(letter.Metadata, message.Metadata{
 			dedup.MetaDeadReason: reason, dedup.MetaDeadTopic: c.queue.topic, dedup.MetaDeadAttempts: strconv.Itoa(attempts),
-			dedup.MetaDeadPosition: d.Position,
+			dedup.MetaDeadPosition: d.Position, dedup.MetaDeadGroup: c.subscription.Group,
 		})
 		c.ending.Add(1)
 		// Not through Publisher: the broker may be closing, and waits for this.

@@ -189,12 +189,20 @@ func firstLine(text string) string {
 	return line
 }
 
-// shownLetter is a letter with all there is to know about it.
+// shownLetter is a letter with all there is to know about it. A payload that is no UTF-8
+// is in Binary, as base64.
 type shownLetter struct {
 	*framework.Letter
 	Committed framework.Committed `json:"committed"`
 	Metadata  map[string]string   `json:"metadata"`
 	Payload   string              `json:"payload"`
+	Binary    []byte              `json:"binary,omitempty"`
+}
+
+func showLetter(letter *framework.Letter, committed framework.Committed) shownLetter {
+	shown := shownLetter{Letter: letter, Committed: committed, Metadata: letter.Message().Metadata}
+	shown.Payload, shown.Binary = textOrBinary(letter.Message().Payload)
+	return shown
 }
 
 func dlqShowCommand() *cobra.Command {
@@ -202,7 +210,8 @@ func dlqShowCommand() *cobra.Command {
 		Use:   "show TOPIC EVENT-ID",
 		Short: "Show a dead letter: why, what had committed, its payload",
 		Long: `Show a dead letter: why it could not be processed, what had committed of it (its
-mark is looked up), metadata, stack and payload.
+mark is looked up), metadata, stack and payload; with --json one that is no text is in
+"binary", as base64.
 
 Exit status: 0, 1 it could not be read, 2 there is no such letter.`,
 		Example: "  hapax dlq show orders order-17",
@@ -216,7 +225,7 @@ Exit status: 0, 1 it could not be read, 2 there is no such letter.`,
 				if !filter.matches(letter) {
 					return false, nil
 				}
-				shown := shownLetter{letter, operator.Committed(ctx, letter), letter.Message().Metadata, string(letter.Message().Payload)}
+				shown := showLetter(letter, operator.Committed(ctx, letter))
 				if *asJSON {
 					return false, printJSON(command.OutOrStdout(), shown)
 				}
@@ -248,6 +257,6 @@ func printLetter(command *cobra.Command, letter shownLetter) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(out, "payload    %s\n\n", letter.Payload)
+	_, err := fmt.Fprintf(out, "payload    %s\n\n", payloadLine(letter.Payload, letter.Binary))
 	return err
 }

@@ -195,7 +195,7 @@ func confirm(command *cobra.Command, question string) bool {
 	if _, err := fmt.Fprint(command.ErrOrStderr(), question); err != nil {
 		return false
 	}
-	answer, _ := bufio.NewReader(command.InOrStdin()).ReadString('\n')
+	answer, _ := bufio.NewReader(input(command)).ReadString('\n')
 	answer = strings.ToLower(strings.TrimSpace(answer))
 	return answer == "y" || answer == "yes"
 }

@@ -153,6 +153,43 @@ func TestAnEventOfTwoLettersIsPutBackOnce(t *testing.T) {
 	})
 }
 
+// The broker gave the event of one handler up, and another has processed it: what had
+// committed is asked of the one whose letter it is.
+func TestTheBrokerNamesTheHandlerItGaveUpFor(t *testing.T) {
+	onEveryBroker(t, func(t *testing.T, broker, file string) {
+		settings, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+		require.NoError(t, err)
+		_, err = settings.WriteString("consumer: {max_deliveries: 2, redelivery_delay: 1ms}\n")
+		require.NoError(t, errors.Join(err, settings.Close()))
+		topic := uniqueTopic()
+		audit := topic + ".audit"
+		serve(t, file, topic, func(context.Context, map[string]any) error {
+			return handlers.RetryAfter(time.Millisecond, errors.New("out of stock"))
+		}, framework.Name(audit))
+		shipped := make(chan string, 10)
+		if !strings.HasPrefix(broker, "sqs") { // where a queue has one reader
+			serve(t, file, topic, func(_ context.Context, order map[string]any) error {
+				shipped <- order["id"].(string)
+				return nil
+			})
+		}
+		_, err = run(t, "publish", topic, "-f", file, "--id", "one", "--data", `{"id":"one"}`)
+		require.NoError(t, err)
+		if !strings.HasPrefix(broker, "sqs") {
+			require.Equal(t, "one", <-shipped)
+		}
+		var text string
+		require.Eventually(t, func() bool {
+			text, err = run(t, "dlq", "show", topic, "one", "-f", file, "--json")
+			return err == nil
+		}, 30*time.Second, 100*time.Millisecond)
+		var letter shownLetter
+		require.NoError(t, json.Unmarshal([]byte(text), &letter), text)
+		require.Equal(t, "fulfilment "+audit, letter.Service+" "+letter.Handler)
+		require.Equal(t, framework.CommittedNo, letter.Committed.State, letter.Committed.Why)
+	})
+}
+
 // What had committed is looked up: an event whose ID comes with another payload is
 // a letter although, and because, its ID has a mark.
 func TestRequeueSaysWhatHadCommitted(t *testing.T) {
@@ -321,6 +358,22 @@ func TestNoLettersLikeThat(t *testing.T) {
 	}
 	_, err := run(t, "dlq", "requeue", topic, "e-1", "--reason", "conflict", "-f", file)
 	require.EqualError(t, err, "no dead letter with reason conflict has the event ID e-1")
+}
+
+// A payload that is no text is not lost on the way to who looks at it.
+func TestShowABinaryLetter(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	payload := "\x00\xff\x1b[31m"
+	_, err := runWith(t, strings.NewReader(payload), "publish", topic+".dead", "-f", file, "--id", "e")
+	require.NoError(t, err)
+	text, err := run(t, "dlq", "show", topic, "e", "-f", file, "--json")
+	require.NoError(t, err, text)
+	var letter struct{ Binary []byte }
+	require.NoError(t, json.Unmarshal([]byte(text), &letter), text)
+	require.Equal(t, payload, string(letter.Binary))
+	text, err = run(t, "dlq", "show", topic, "e", "-f", file)
+	require.NoError(t, err, text)
+	require.Contains(t, text, "payload    (7 bytes, not text)\n")
 }
 
 // withLetters makes letters of events e-1, e-2 and so on, on the embedded broker.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -57,6 +58,33 @@ func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
 	return ok && isatty.IsTerminal(file.Fd())
 }
+
+// input is a command's standard input, until a signal ends the command: from a pipe or a
+// terminal there may never come anything more. A read that waits then is left behind.
+func input(command *cobra.Command) io.Reader {
+	return readerFunc(func(into []byte) (int, error) {
+		type read struct {
+			data []byte
+			err  error
+		}
+		done := make(chan read, 1)
+		go func() {
+			own := make([]byte, len(into))
+			n, err := command.InOrStdin().Read(own)
+			done <- read{own[:n], err}
+		}()
+		select {
+		case got := <-done:
+			return copy(into, got.data), got.err
+		case <-command.Context().Done():
+			return 0, context.Cause(command.Context())
+		}
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (r readerFunc) Read(into []byte) (int, error) { return r(into) }
 
 // exitError is an error with an exit status of its own.
 type exitError struct {

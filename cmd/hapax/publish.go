@@ -133,7 +133,7 @@ func (p *publication) open(command *cobra.Command) (io.ReadCloser, error) {
 		if p.file == "" && isTerminal(command.InOrStdin()) {
 			return nil, errors.New("there is no payload: use --data, --payload, or pipe it in")
 		}
-		return io.NopCloser(command.InOrStdin()), nil
+		return io.NopCloser(input(command)), nil
 	}
 	file, err := os.Open(p.file)
 	if err != nil {
@@ -160,17 +160,27 @@ func (p *publication) events(source io.Reader, each func(id string, payload []by
 		}
 		return each(id(1), payload)
 	}
-	scanner := bufio.NewScanner(source)
+	// A Scanner hands out what it has before it tells why there is no more.
+	var broken error
+	scanner := bufio.NewScanner(readerFunc(func(into []byte) (n int, err error) {
+		if n, err = source.Read(into); err != io.EOF { //nolint:errorlint // as Scanner has it
+			broken = err
+		}
+		return n, err
+	}))
 	scanner.Buffer(nil, maxLine)
 	for number := 1; scanner.Scan(); number++ { // a line's number stays its own when empty ones are passed over
-		if line := bytes.TrimSpace(scanner.Bytes()); len(line) > 0 {
+		if line := bytes.TrimSpace(scanner.Bytes()); len(line) > 0 && broken == nil {
 			if err := each(id(number), bytes.Clone(line)); err != nil {
 				return fmt.Errorf("line %d: %w", number, err)
 			}
 		}
 	}
-	if err := scanner.Err(); err != nil {
+	switch err := scanner.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
 		return fmt.Errorf("read payload: %w (a line may have %d MiB)", err, maxLine>>20)
+	case err != nil:
+		return fmt.Errorf("read payload: %w", err)
 	}
 	return nil
 }

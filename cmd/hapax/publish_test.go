@@ -4,13 +4,21 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/framework/config"
 )
 
 // Three copies of an event take effect once, and whoever looks on sees all three
@@ -164,6 +172,56 @@ func TestPublishSources(t *testing.T) {
 	}
 	_, err = run(t, "tail", "orders", "-f", file, "--from", "yesterday")
 	require.ErrorContains(t, err, "expected now, start")
+}
+
+// An event is shown under the ID that it takes effect once by, and that dlq knows it by.
+func TestTailKnowsTheIdentityOfTheConfig(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\ndedup: {id: {pointer: /id, ignore_uuid: true}}\n"), uniqueTopic()
+	cfg, err := config.Load(file, nil)
+	require.NoError(t, err)
+	operator, err := framework.NewOperator(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer operator.Close()
+	require.NoError(t, operator.Publish(topic, message.NewMessage("uuid", []byte(`{"id":"one"}`))))
+	text, err := run(t, "tail", topic, "-f", file, "--from", "start", "--no-follow", "--json")
+	require.NoError(t, err, text)
+	var line tailed
+	require.NoError(t, json.Unmarshal([]byte(text), &line), text)
+	require.Equal(t, "one", line.EventID)
+}
+
+// A line that could not be read to its end is no event.
+func TestPublishSendsNoHalfLine(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	broken := io.MultiReader(strings.NewReader("one\nhalf of tw"), iotest.ErrReader(errors.New("input/output error")))
+	text, err := runWith(t, broken, "publish", topic, "-f", file, "--lines", "--id", "e")
+	require.EqualError(t, err, "read payload: input/output error")
+	require.Equal(t, "e-1 → "+topic+"\n", text)
+}
+
+// A signal ends it also while it waits for what may never come.
+func TestPublishIsInterruptedWhileItWaitsForInput(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	input, typed := io.Pipe()
+	defer typed.Close()
+	ctx, interrupt := context.WithCancelCause(t.Context())
+	said, ended := make(chan string, 10), make(chan error, 1)
+	command := root()
+	command.SetIn(input)
+	command.SetOut(writerFunc(func(text []byte) (int, error) { said <- string(text); return len(text), nil }))
+	command.SetErr(io.Discard)
+	command.SetArgs([]string{"publish", topic, "-f", file, "--lines", "--id", "e"})
+	go func() { ended <- command.ExecuteContext(ctx) }()
+	_, err := typed.Write([]byte("one\n"))
+	require.NoError(t, err)
+	require.Equal(t, "e-1 → "+topic+"\n", <-said)
+	interrupt(errors.New("a signal"))
+	select {
+	case err := <-ended:
+		require.EqualError(t, err, "read payload: a signal")
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "it still waits for input")
+	}
 }
 
 // Wherever it is run, a command means the files beside the config.

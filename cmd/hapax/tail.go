@@ -66,7 +66,7 @@ Exit status: 0, 1 the topic cannot be read.`,
 			encoder.SetEscapeHTML(false)
 			waits := func() { command.PrintErrf("topic %s does not exist yet: waiting for it\n", arguments[0]) }
 			err := operator.Browse(ctx, arguments[0], adapters.Browse{From: since, Follow: !stay, Waits: waits}, func(msg *message.Message) error {
-				line, shownErr := readTailed(msg), error(nil)
+				line, shownErr := readTailed(operator.EventID(msg), msg), error(nil)
 				if *asJSON {
 					shownErr = encoder.Encode(line)
 				} else {
@@ -104,18 +104,29 @@ func beginning(from string, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-func readTailed(msg *message.Message) tailed {
-	id, _, _ := dedup.Identity{}.Find(msg)
+func readTailed(id string, msg *message.Message) tailed {
 	line := tailed{EventID: id, Key: msg.Metadata.Get(dedup.MetaKey), Metadata: msg.Metadata}
 	if delivery := adapters.DeliveryFrom(msg.Context()); delivery != nil {
 		line.Position = delivery.Position
 	}
-	if utf8.Valid(msg.Payload) {
-		line.Payload = string(msg.Payload)
-	} else {
-		line.Binary = msg.Payload
-	}
+	line.Payload, line.Binary = textOrBinary(msg.Payload)
 	return line
+}
+
+// textOrBinary is a payload as the one or the other: JSON can hold no other bytes.
+func textOrBinary(payload []byte) (text string, binary []byte) {
+	if utf8.Valid(payload) {
+		return string(payload), nil
+	}
+	return "", payload
+}
+
+// payloadLine is a payload for people, whose terminal would take bytes for commands.
+func payloadLine(text string, binary []byte) string {
+	if binary != nil {
+		return fmt.Sprintf("(%d bytes, not text)", len(binary))
+	}
+	return text
 }
 
 func (l tailed) print(command *cobra.Command) error {
@@ -125,10 +136,6 @@ func (l tailed) print(command *cobra.Command) error {
 			fmt.Fprintf(&more, " %s=%s", name, firstLine(l.Metadata[name]))
 		}
 	}
-	payload := l.Payload
-	if l.Binary != nil {
-		payload = fmt.Sprintf("(%d bytes, not text)", len(l.Binary))
-	}
-	_, err := fmt.Fprintf(command.OutOrStdout(), "%s  %s %s\n", l.EventID, payload, more.String())
+	_, err := fmt.Fprintf(command.OutOrStdout(), "%s  %s %s\n", l.EventID, payloadLine(l.Payload, l.Binary), more.String())
 	return err
 }

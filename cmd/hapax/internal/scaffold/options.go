@@ -83,6 +83,9 @@ func (o Options) Check() error {
 	if !slices.Contains(Databases, o.SQL) {
 		return fmt.Errorf("sql is %q, expected one of %s", o.SQL, strings.Join(Databases, ", "))
 	}
+	if o.Name == "migrate" && o.SQL != "none" {
+		return fmt.Errorf("name is %q, which is the command that makes the service's own tables, and would take its place in bin and in the image: choose another", o.Name)
+	}
 	return nil
 }
 

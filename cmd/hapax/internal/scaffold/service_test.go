@@ -79,6 +79,29 @@ func TestANewServiceRunsAtOnce(t *testing.T) {
 	}
 }
 
+// What make image vendors is for the image only. Left behind, Go would build the service
+// from it, whatever becomes of the framework, and make lint would complain about it.
+func TestAnImageLeavesNoVendoredFramework(t *testing.T) {
+	folder, tools := filepath.Join(t.TempDir(), "shop"), t.TempDir()
+	files, err := Files(Options{Name: "shop", Framework: here(t)})
+	require.NoError(t, err)
+	require.NoError(t, Write(folder, files, false))
+	t.Setenv("PATH", tools+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	for name, status := range map[string]int{"built": 0, "failed": 1} {
+		t.Run(name, func(t *testing.T) {
+			docker := fmt.Sprintf("#!/bin/sh\nls vendor/modules.txt || exit 7\nexit %d\n", status)
+			require.NoError(t, os.WriteFile(filepath.Join(tools, "docker"), []byte(docker), 0o700))
+			command := exec.CommandContext(t.Context(), "make", "image")
+			command.Dir = folder
+			output, err := command.CombinedOutput()
+			require.Contains(t, string(output), "\nvendor/modules.txt\n")
+			require.Equal(t, status == 0, err == nil, "%s", output)
+			require.NoDirExists(t, filepath.Join(folder, "vendor"))
+			runIn(t, folder, nil, "make", "lint")
+		})
+	}
+}
+
 // empty removes the last service, except for what was built of it: Go knows whether
 // that is still good.
 func empty(t *testing.T, folder string) {
