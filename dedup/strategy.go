@@ -72,6 +72,11 @@ var (
 	// mend it.
 	ErrBadOutput = errors.New("output cannot be published")
 
+	// ErrRefused: the store refuses at the commit what the handler has written there, such
+	// as a row that a deferred constraint forbids. It tells of the event: it is retried
+	// like the handler's own errors, and then dead-lettered like them.
+	ErrRefused = errors.New("what the handler wrote was refused at the commit")
+
 	// ErrConflict: the same event ID came with another payload (I6).
 	ErrConflict = errors.New("event ID was used before with another payload")
 )
@@ -93,5 +98,7 @@ func (e *StepError) Unwrap() error { return e.Err }
 
 // Infrastructure reports that retrying may help however often it did not yet: an
 // event is never dead-lettered because a store or a broker was away. A bad
-// output is the exception.
-func (e *StepError) Infrastructure() bool { return !errors.Is(e.Err, ErrBadOutput) }
+// output and rows that the store refuses are the exceptions.
+func (e *StepError) Infrastructure() bool {
+	return !errors.Is(e.Err, ErrBadOutput) && !errors.Is(e.Err, ErrRefused)
+}

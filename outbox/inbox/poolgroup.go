@@ -264,6 +264,8 @@ func (g *poolGroup) seal() error {
 	case sqldb.IsLost(err):
 		g.doubt = true
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	case g.alone && sqldb.IsRefused(err):
+		return fmt.Errorf("%w: %w", dedup.ErrRefused, err)
 	case g.alone:
 		return err
 	default: // a deferred constraint, a serialization failure

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
@@ -167,7 +168,11 @@ func (g *Group) commit(group *gathering) error {
 	err := group.err
 	if err == nil {
 		if err = group.session.run("COMMIT"); err != nil {
+			refused := len(members) == 1 && sqldb.IsRefused(err)
 			err = fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+			if refused {
+				err = fmt.Errorf("%w: %w", dedup.ErrRefused, err)
+			}
 			// It may be the fault of one (a deferred constraint). The next turns
 			// commit one by one, so that it fails alone when it comes again.
 			g.single = g.config.MaxUnits

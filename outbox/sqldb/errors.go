@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -29,6 +30,13 @@ func IsUnique(err error) bool {
 	state, number := codes(err)
 	return state == "23505" || number == 1062 || number == 1586 ||
 		extended(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE || extended(err) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+}
+
+// IsRefused reports that rows break a rule of the database: a constraint, also one that is
+// deferred to the commit, or what a trigger raises.
+func IsRefused(err error) bool {
+	state, _ := codes(err)
+	return strings.HasPrefix(state, "23") || state == "P0001" || code(err) == sqlite3.SQLITE_CONSTRAINT
 }
 
 // IsMissing reports that a statement names a table, a column or a schema that
