@@ -39,7 +39,7 @@ func (o *Operator) Committed(ctx context.Context, letter *Letter) Committed {
 	}
 	scope, guess := dedup.Scope{Service: letter.Service, Handler: letter.Handler}, ""
 	if scope.Service == "" { // the broker gave it up: it knows topics only
-		scope = dedup.Scope{Service: o.config.Service, Handler: o.logical(letter.Topic)}
+		scope = dedup.Scope{Service: o.config.Service, Handler: o.topic(letter)}
 		guess = "the broker gave it up, and does not tell for which handler; "
 	}
 	switch {
@@ -50,7 +50,7 @@ func (o *Operator) Committed(ctx context.Context, letter *Letter) Committed {
 	}
 	reader, known := o.marks[scope]
 	if !known {
-		reader = o.openMarks(ctx, o.logical(letter.Topic), scope)
+		reader = o.openMarks(ctx, o.topic(letter), scope)
 		o.marks[scope] = reader
 	}
 	if reader.err != nil {

@@ -71,9 +71,9 @@ func Explain(cfg *config.Config, topic, handler string) (Explanation, error) {
 
 func chosen(cfg *config.Config, handler string) string {
 	switch {
-	case cfg.Handlers[handler].Strategy != "" && cfg.Handlers[handler].Strategy != "auto" && cfg.Handlers[handler].Strategy != cfg.Dedup.Strategy:
-		return cfg.Where("handlers["+handler+"].strategy") + " asks for it"
-	case cfg.Dedup.Strategy != "auto":
+	case cfg.Handler(handler).Strategy != "auto" && cfg.Handler(handler).Strategy != cfg.Dedup.Strategy:
+		return cfg.WhereHandler(handler, "strategy") + " asks for it"
+	case cfg.Handler(handler).Strategy != "auto":
 		return cfg.Where("dedup.strategy") + " asks for it"
 	case ownDatabase(cfg):
 		return "sql.dsn is set, and a database of the service's own takes precedence over the broker's strategy"

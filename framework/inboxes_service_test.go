@@ -2,10 +2,14 @@ package framework_test
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -95,4 +99,51 @@ func TestAServiceWithoutItsTables(t *testing.T) {
 		require.ErrorContains(t, err, "sql.dsn: the database schema is not current")
 		require.ErrorContains(t, err, "run `hapax migrate up`")
 	})
+}
+
+// What only COMMIT finds wrong with a handler's rows is the event's fault, and no outage: it
+// ends in the dead letters.
+func TestWhatCommitRefusesIsDeadLettered(t *testing.T) {
+	refused := func(t *testing.T, service *framework.Service, db *sql.DB) {
+		_, err := db.Exec("CREATE TABLE parents (name VARCHAR(50) PRIMARY KEY)")
+		require.NoError(t, err)
+		_, err = db.Exec("CREATE TABLE children (parent VARCHAR(50) REFERENCES parents (name) DEFERRABLE INITIALLY DEFERRED)")
+		require.NoError(t, err)
+		framework.Handle(service, "orders", func(ctx context.Context, order Order) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, "INSERT INTO children VALUES ('nobody')")
+			return err
+		})
+		reasons := make(chan string, 1)
+		framework.Handle(service, "orders.dead", func(letter *message.Message) error {
+			select {
+			case reasons <- letter.Metadata.Get(dedup.MetaDeadReason):
+			default: // again
+			}
+			return nil
+		})
+		stop := start(t, service)
+		publish(t, service, "orders", "1", Order{ID: "1"})
+		select {
+		case reason := <-reasons:
+			require.Equal(t, handlers.ReasonExhausted, reason)
+		case <-time.After(patience):
+			require.Fail(t, "no dead letter")
+		}
+		require.Zero(t, count(t, db, "children"))
+		require.NoError(t, stop())
+	}
+	t.Run("embedded", func(t *testing.T) {
+		service := newService(t, parse(t, ""))
+		refused(t, service, sqliteDB(t, service))
+	})
+	for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} { // MySQL defers no constraint
+		t.Run(string(dialect), func(t *testing.T) {
+			dsn := sqldbtest.New(t, dialect)
+			refused(t, newService(t, parse(t, fmt.Sprintf("sql: {dsn: %q}\n", dsn))), sqldbtest.Open(t, dsn, sqldb.Options{}))
+		})
+	}
 }

@@ -162,7 +162,7 @@ func (o *Operator) Letters(ctx context.Context, topic string, visit func(*Letter
 	identity := identityOf(o.config)
 	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) {
 		letter := readLetter(msg, origin, o.config.Service, identity)
-		if shared && o.logical(letter.Topic) != topic {
+		if shared && o.topic(letter) != topic {
 			return false, nil
 		}
 		return visit(letter)
@@ -178,19 +178,22 @@ func (o *Operator) Letters(ctx context.Context, topic string, visit func(*Letter
 // topic may not have processed it, and those that have, drop it.
 func (o *Operator) Requeue(ctx context.Context, letter *Letter) (Committed, error) {
 	committed := o.Committed(ctx, letter)
-	if err := o.Publish(o.logical(letter.Topic), letter.event(time.Now())); err != nil {
+	if err := o.Publish(o.topic(letter), letter.event(time.Now())); err != nil {
 		return committed, fmt.Errorf("put event %q back on topic %q: %w", letter.EventID, letter.Topic, err)
 	}
 	return committed, nil
 }
 
-// logical is the topic of a broker's name for it: adapters that give a message up
-// know only that one.
-func (o *Operator) logical(topic string) string {
+// topic is the logical topic that a letter's event came from. A handler wrote down that
+// one; adapters that give a message up know the broker's name only.
+func (o *Operator) topic(letter *Letter) string {
+	if letter.message.Metadata.Get(dedup.MetaDeadService) != "" {
+		return letter.Topic
+	}
 	for logical, name := range o.names {
-		if name == topic {
+		if name == letter.Topic {
 			return logical
 		}
 	}
-	return topic
+	return letter.Topic
 }

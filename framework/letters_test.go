@@ -77,3 +77,41 @@ func TestARequeuedEventKeepsItsIdentity(t *testing.T) {
 		})
 	}
 }
+
+// A topic may be called at the broker what another one is called in the code: an event goes
+// back to the topic that it came from, whoever gave it up.
+func TestARequeuedEventGoesBackToItsTopic(t *testing.T) {
+	for name, failure := range map[string]error{
+		"buried by the handler": handlers.Permanent(errors.New("out of stock")),
+		"buried by the broker":  handlers.RetryAfter(time.Millisecond, errors.New("out of stock")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := parse(t, "topics: {orders: {name: returns}, returns: {name: orders}}\nconsumer: {max_deliveries: 2, redelivery_delay: 1ms}\n")
+			service := newService(t, cfg)
+			var mended atomic.Bool
+			runs := &counter{}
+			framework.Handle(service, "orders", func(_ context.Context, order Order) error {
+				if !mended.Load() {
+					return failure
+				}
+				runs.add("orders")
+				return nil
+			})
+			framework.Handle(service, "returns", func(context.Context, Order) error { runs.add("returns"); return nil })
+			publish(t, service, "orders", "1", Order{ID: "1"})
+			stop := start(t, service)
+			operator, err := framework.NewOperator(t.Context(), cfg, slog.New(slog.DiscardHandler))
+			require.NoError(t, err)
+			defer operator.Close()
+			read(t, service, "returns.dead", 1) // by the broker's name
+			mended.Store(true)
+			require.NoError(t, operator.Letters(t.Context(), "orders", func(letter *framework.Letter) (bool, error) {
+				_, err := operator.Requeue(t.Context(), letter)
+				return true, err
+			}))
+			require.Eventually(t, func() bool { return runs.of("orders")+runs.of("returns") > 0 }, patience, patience/1000)
+			require.Equal(t, 1, runs.of("orders"))
+			require.NoError(t, stop())
+		})
+	}
+}

@@ -29,7 +29,8 @@
 // never be published: dead letter, now. An event that another worker is
 // processing goes back to the broker. A claim or a commit that fails, because a
 // store or the broker is away, is retried like the handler, and then goes back to
-// the broker: an outage makes no dead letters.
+// the broker: an outage makes no dead letters. Rows of the handler that only COMMIT
+// refuses (a deferred constraint) count as its own error.
 //
 // Classify tells these apart, through any wrapping; where errors that steer wrap
 // each other, the outermost decides.

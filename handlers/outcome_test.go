@@ -40,6 +40,7 @@ func TestClassify(t *testing.T) {
 		"in flight":          {dedup.ErrInFlight, handlers.Returned},
 		"lease lost":         {&dedup.StepError{Step: "commit", Err: dedup.ErrLeaseLost}, handlers.Returned},
 		"lost race":          {dedup.ErrLostRace, handlers.Returned},
+		"refused rows":       {&dedup.StepError{Step: "commit", Err: dedup.ErrRefused}, handlers.Retried},
 		"store away":         {&dedup.StepError{Step: "claim", Err: errBoom}, handlers.Retried},
 		"outermost decides":  {handlers.Permanent(handlers.RetryAfter(time.Second, errBoom)), handlers.Buried},
 		"outermost decides2": {handlers.RetryAfter(time.Second, handlers.Permanent(errBoom)), handlers.Returned},

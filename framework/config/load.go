@@ -102,3 +102,8 @@ func (c *Config) Where(path string) string {
 	}
 	return "default"
 }
+
+// WhereHandler tells where a setting of a handler's own was set.
+func (c *Config) WhereHandler(name, key string) string {
+	return c.Where("handlers" + bracket(name) + "." + key)
+}
