@@ -160,6 +160,9 @@ func (m *Middleware) handleBatch(delivered context.Context, claim Claim, events 
 }
 
 func explicit(outputs []*message.Message) error {
+	if err := noneMissing(outputs); err != nil {
+		return err
+	}
 	for _, output := range outputs {
 		if output.Metadata.Get(MetaOutputID) == "" {
 			return ErrBatchOutput

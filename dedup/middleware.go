@@ -81,6 +81,9 @@ func (m *Middleware) Wrap(handle message.HandlerFunc) message.HandlerFunc {
 		handling := d.handling(claim.Context(delivered))
 		msg.SetContext(handling)
 		outputs, err := handle(msg)
+		if err == nil {
+			err = noneMissing(outputs)
+		}
 		if err != nil {
 			return nil, m.observe(event, Failed, err)
 		}

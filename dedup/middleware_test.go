@@ -218,6 +218,23 @@ func TestOutputsMayShareMetadata(t *testing.T) {
 	require.Equal(t, message.Metadata{dedup.MetaTopic: "shipments", "tenant": "a"}, headers)
 }
 
+// A nil among the outputs is the handler's error, of the event alone.
+func TestANilOutputIsRefused(t *testing.T) {
+	published := &publications{}
+	middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: dedup.Plain{Publisher: published}})
+	require.NoError(t, err)
+	forgetful := func(...*message.Message) ([]*message.Message, error) {
+		return []*message.Message{message.NewMessage("a", nil), nil}, nil
+	}
+	_, err = middleware.Wrap(func(msg *message.Message) ([]*message.Message, error) { return forgetful(msg) })(order("1"))
+	require.ErrorIs(t, err, dedup.ErrBadOutput)
+	require.ErrorContains(t, err, "number 1 of 2 that the handler returned is nil")
+	batch := middleware.Batch(func(msgs []*message.Message) ([]*message.Message, error) { return forgetful(msgs...) }, dedup.Batching{Size: 1})
+	_, err = batch(order("2"))
+	require.ErrorIs(t, err, dedup.ErrBadOutput)
+	require.Empty(t, published.ids())
+}
+
 // expecting records what the middleware tells and asks its strategy.
 type expecting struct {
 	*dedup.LedgerStrategy

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -44,6 +45,15 @@ func (m *Middleware) stamp(room []Output, event *Event, inherited message.Metada
 		inherit(msg, inherited, middleware.CorrelationIDMetadataKey)
 	}
 	return outputs
+}
+
+// noneMissing refuses a nil among the outputs: the slip of a handler, which must not end the
+// process, nor pass for an output that was sent.
+func noneMissing(outputs []*message.Message) error {
+	if i := slices.Index(outputs, nil); i >= 0 {
+		return fmt.Errorf("%w: number %d of %d that the handler returned is nil", ErrBadOutput, i, len(outputs))
+	}
+	return nil
 }
 
 // besideChosen are the numbers of outputs whose place stands in another one's ID: a codec

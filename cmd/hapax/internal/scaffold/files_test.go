@@ -145,6 +145,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	}{
 		{Options{Name: "Shop"}, `name is "Shop", expected small letters, digits and dashes, a letter first, 40 at most: it names Kubernetes objects too`},
 		{Options{Name: "shop-"}, `name is "shop-", expected small letters, digits and dashes, a letter first, 40 at most: it names Kubernetes objects too`},
+		{Options{Name: "yes"}, `name is "yes", which YAML does not read as text, and manifests are YAML: choose another`},
 		{Options{Name: "migrate", SQL: "sqlite"}, `name is "migrate", which is the command that makes the service's own tables, and would take its place in bin and in the image: choose another`},
 		{Options{Name: "shop", Module: "a b"}, `module is "a b", expected a path such as example.com/orders: malformed import path "a b": invalid char ' '`},
 		{Options{Name: "shop", Broker: "pigeon"}, `broker is "pigeon", expected one of sqlite, kafka, rabbitmq, sqs-fifo, sqs, redis`},

@@ -52,8 +52,15 @@ func CheckName(name string) error {
 	if !dnsLabel.MatchString(name) {
 		return fmt.Errorf("name is %q, expected small letters, digits and dashes, a letter first, 40 at most: it names Kubernetes objects too", name)
 	}
+	if slices.Contains(noText, name) {
+		return fmt.Errorf("name is %q, which YAML does not read as text, and manifests are YAML: choose another", name)
+	}
 	return nil
 }
+
+// noText are the words that YAML 1.1, which Kubernetes' tools read, takes for other than
+// text.
+var noText = []string{"y", "yes", "n", "no", "on", "off", "true", "false", "null"}
 
 // WithDefaults returns the options with every empty field filled in.
 func (o Options) WithDefaults() Options {
