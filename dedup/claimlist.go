@@ -35,12 +35,15 @@ func (l *claimList) remove(claim *ledgerClaim) bool {
 	return true
 }
 
-// due calls take for the claims whose deadline is not after limit.
-func (l *claimList) due(limit int64, take func(*ledgerClaim)) {
+// due calls take for the claims whose deadline is not between limit and latest.
+func (l *claimList) due(limit, latest int64, take func(*ledgerClaim)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, claim := range l.places {
-		if claim != nil && claim.deadline.Load() <= limit {
+		if claim == nil {
+			continue
+		}
+		if deadline := claim.deadline.Load(); deadline <= limit || deadline > latest {
 			take(claim)
 		}
 	}

@@ -94,13 +94,14 @@ func (k *keeper) run() {
 	}
 }
 
-// due lists the claims whose last renewal is a third of the lease ago. It works
-// on copies of their entries: the handler's goroutine may be completing the
-// originals right now.
+// due lists the claims whose last renewal is a third of the lease ago, or that seem to have
+// been renewed later than now: the clock was set back. It works on copies of their entries:
+// the handler's goroutine may be completing the originals right now.
 func (k *keeper) due(now time.Time) (claims []*ledgerClaim, entries []*Entry) {
 	limit := now.Add(k.lease * 2 / 3).UnixNano() // deadline of one renewed a third ago
+	latest := now.Add(k.lease).UnixNano()        // of one renewed now
 	for i := range k.lists {
-		k.lists[i].due(limit, func(claim *ledgerClaim) {
+		k.lists[i].due(limit, latest, func(claim *ledgerClaim) {
 			claims = append(claims, claim)
 			for _, entry := range claim.entries {
 				// Only what the claim fixed; Verdict and Lost belong to the commit.

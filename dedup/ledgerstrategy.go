@@ -153,12 +153,14 @@ func (c *ledgerClaim) Commit(ctx context.Context, outputs []Output) error {
 }
 
 // confirm asks the ledger whether the lease still stands when it may have run
-// out (the process was stopped, or heartbeats did not get through), so that a
-// zombie publishes nothing; without outputs the mark's own check is enough.
+// out (the process was stopped, or heartbeats did not get through), or nobody can tell
+// (the clock was set back), so that a zombie publishes nothing; without outputs the mark's
+// own check is enough.
 // Between this answer and the publish another worker may still take over; then
 // both publish the same IDs and one of them marks.
 func (c *ledgerClaim) confirm(ctx context.Context) error {
-	if time.Now().UnixNano() < c.deadline.Load() {
+	left := time.Duration(c.deadline.Load() - time.Now().UnixNano())
+	if left > 0 && left <= c.strategy.keeper.lease {
 		return nil
 	}
 	if err := c.strategy.ledger.Renew(ctx, c.strategy.keeper.lease, c.entries); err != nil {

@@ -145,6 +145,9 @@ type observedStrategy struct {
 	telemetry *telemetry
 }
 
+// Expect implements dedup.Expecter.
+func (s observedStrategy) Expect(id dedup.ID) { expect(s.Strategy, id) }
+
 // Claim implements dedup.Strategy.
 func (s observedStrategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.Claim, error) {
 	claim, err := s.Strategy.Claim(ctx, events)

@@ -83,6 +83,16 @@ func (s namedStrategy) Claim(ctx context.Context, events []*dedup.Event) (dedup.
 	return namedClaim{claim, s.names}, nil
 }
 
+// Expect implements dedup.Expecter.
+func (s namedStrategy) Expect(id dedup.ID) { expect(s.Strategy, id) }
+
+// expect passes on what a strategy's wrappers hear, if it wants to hear it.
+func expect(strategy dedup.Strategy, id dedup.ID) {
+	if expecter, is := strategy.(dedup.Expecter); is {
+		expecter.Expect(id)
+	}
+}
+
 // DeadLetter implements dedup.Strategy.
 func (s namedStrategy) DeadLetter(ctx context.Context, event *dedup.Event, letter dedup.Output) error {
 	letter.Topic = s.names.of(letter.Topic)
