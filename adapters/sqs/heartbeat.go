@@ -84,12 +84,13 @@ func (c *consumer) beat(batch []*delivery) {
 	}
 	for i, d := range batch {
 		failure, isFailed := failed[entryIDs[i]]
+		passes, _ := entryError(failure)
 		switch {
 		case err == nil && !isFailed:
 			d.renewed(asked, hidden(d))
 		case d.renewedSince(asked):
 			// Received again meanwhile: the receipt that was refused is an old one.
-		case isFailed && failure.SenderFault:
+		case isFailed && !passes:
 			d.lose(errInvisible)
 		case d.expired():
 			d.lose(errInvisible)

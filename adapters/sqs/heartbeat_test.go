@@ -25,7 +25,8 @@ type quietQueue struct {
 	mu        sync.Mutex
 	delivered int
 	extended  []time.Duration // visibility asked for, one after the other
-	gone      bool            // every renewal is refused from now on
+	refusal   string          // the code with which renewals are refused; "": they are not
+	once      bool            // only the first is
 }
 
 func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
@@ -51,8 +52,11 @@ func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
 		body = `{"Messages":[{"MessageId":"one","ReceiptHandle":"handle","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6"}]}`
 	case "ChangeMessageVisibilityBatch":
 		q.extended = append(q.extended, time.Duration(input.Entries[0].VisibilityTimeout)*time.Second)
-		if q.gone {
-			body = `{"Successful":[],"Failed":[{"Id":"0","Code":"ReceiptHandleIsInvalid","SenderFault":true}]}`
+		if q.refusal != "" {
+			body = `{"Successful":[],"Failed":[{"Id":"0","Code":"` + q.refusal + `","SenderFault":true}]}`
+		}
+		if q.once {
+			q.refusal = ""
 		}
 	}
 	q.mu.Unlock()
@@ -99,12 +103,23 @@ func TestTwelveHours(t *testing.T) {
 
 func TestRefusedRenewalEndsTheHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		queue := quietQueue{gone: true}
+		queue := quietQueue{refusal: "ReceiptHandleIsInvalid"}
 		ctx, closeBroker := held(t, &queue)
 		<-ctx.Done()
 		require.ErrorContains(t, context.Cause(ctx), "another consumer may have it")
 		closeBroker()
 		require.Len(t, queue.extended, 1, "what is lost is not given back")
+	})
+}
+
+// What is put off is tried again with the next beat: the message is hidden meanwhile.
+func TestThrottledRenewalIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := quietQueue{refusal: "RequestThrottled", once: true}
+		ctx, closeBroker := held(t, &queue)
+		time.Sleep(time.Hour)
+		require.NoError(t, ctx.Err())
+		closeBroker()
 	})
 }
 
