@@ -100,29 +100,36 @@ func (t *telemetry) delivery(handle message.HandlerFunc) message.HandlerFunc {
 // run wraps the function itself.
 func (t *telemetry) run(typed handlers.Handler) handlers.Handler {
 	single, batch := typed.Single, typed.Batch
-	typed.Single = func(msg *message.Message) ([]*message.Message, error) {
+	typed.Single = func(msg *message.Message) (outputs []*message.Message, err error) {
 		before, began := msg.Context(), time.Now()
 		ctx, end := t.tracing.step(before, "handle "+t.handler)
 		if ctx != before {
 			msg.SetContext(ctx)
 			defer msg.SetContext(before) // the commit reads it
 		}
-		outputs, err := single(msg)
-		t.handling.Observe(time.Since(began).Seconds())
-		end(err)
+		err = errPanicked // unless it returns
+		defer func() { t.ran(began, end, err) }()
+		outputs, err = single(msg)
 		return outputs, err
 	}
 	if batch != nil {
-		typed.Batch = func(msgs []*message.Message) ([]*message.Message, error) {
+		typed.Batch = func(msgs []*message.Message) (outputs []*message.Message, err error) {
 			began := time.Now()
 			end := t.tracing.batch(msgs, "handle "+t.handler)
-			outputs, err := batch(msgs)
-			t.handling.Observe(time.Since(began).Seconds())
-			end(err)
+			err = errPanicked
+			defer func() { t.ran(began, end, err) }()
+			outputs, err = batch(msgs)
 			return outputs, err
 		}
 	}
 	return typed
+}
+
+var errPanicked = errors.New("the handler panicked")
+
+func (t *telemetry) ran(began time.Time, end func(error), err error) {
+	t.handling.Observe(time.Since(began).Seconds())
+	end(err)
 }
 
 // retried is handlers.Retry.OnRetry.

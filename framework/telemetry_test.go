@@ -17,6 +17,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -160,6 +161,28 @@ func TestTraceGoesThrough(t *testing.T) {
 		"root": "", "send orders": "root", "process orders": "send orders", "handle orders": "process orders", "commit orders": "process orders",
 		"process shipments": "commit orders", "handle shipments": "process shipments", "commit shipments": "process shipments",
 	}, parents)
+}
+
+// A run that panics is measured, and its span ends, like any other.
+func TestAPanicIsMeasured(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	service, get := adminService(t, parse(t, ""), framework.WithTracing(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))))
+	framework.Handle(service, "orders", func(context.Context, Order) error { panic("out of range") })
+	framework.Handle(service, "parcels", func(context.Context, []Order) error { panic("out of range") }, framework.Batch(2, time.Millisecond))
+	stop := start(t, service)
+	publish(t, service, "orders", "1", Order{ID: "1"})
+	publish(t, service, "parcels", "1", Order{ID: "1"})
+	read(t, service, "orders.dead", 1)
+	read(t, service, "parcels.dead", 1)
+	for _, handler := range []string{"orders", "parcels"} {
+		require.Regexp(t, `hapax_handler_duration_seconds_count\{handler="`+handler+`".*\} [1-9]`, get("/metrics"))
+	}
+	require.NoError(t, stop())
+	failed := map[string]bool{}
+	for _, span := range recorder.Ended() {
+		failed[span.Name()] = span.Status().Code == codes.Error
+	}
+	require.True(t, failed["handle orders"] && failed["handle parcels"], "%v", failed)
 }
 
 const parentTrace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
