@@ -1,13 +1,11 @@
 package framework_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/handlers"
+	"github.com/hapax-go/hapax/internal/written"
 	"github.com/hapax-go/hapax/outbox/inbox"
 )
 
@@ -321,7 +320,7 @@ func TestAStopWhileSubscribingIsClean(t *testing.T) {
 
 // What is logged of a failure can be matched to its event.
 func TestFailuresAreLoggedWithTheirEvent(t *testing.T) {
-	var log lockedBuffer
+	var log written.Text
 	service, err := framework.New(t.Context(), parse(t, ""), framework.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	require.NoError(t, err)
 	framework.Handle(service, "orders", func(context.Context, Order) error { return errors.New("out of stock") }, framework.Name("ship"))
@@ -337,28 +336,10 @@ func TestFailuresAreLoggedWithTheirEvent(t *testing.T) {
 	}
 }
 
-// lockedBuffer is written to by several goroutines.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
 // 0 is what the config says it is: no pause.
 func TestRetriesWithoutAPause(t *testing.T) {
 	cfg := parse(t, "handlers: {orders: {retry: {initial_interval: 0, max_interval: 0}}}\n")
-	log := &lockedBuffer{}
+	log := &written.Text{}
 	service, err := framework.New(t.Context(), cfg, framework.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	require.NoError(t, err)
 	framework.Handle(service, "orders", func(context.Context, Order) error { return errors.New("boom") })

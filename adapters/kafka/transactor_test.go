@@ -32,9 +32,7 @@ func TestSubmitWhileClosing(t *testing.T) {
 		c.mu.Lock() // wanted on the way into the queue, behind the first look
 		ended := make(chan error, 1)
 		go func() { ended <- tr.publish(t.Context(), bareItem(nil, d), nil) }()
-		for c.active.Load() > 0 {
-			time.Sleep(time.Millisecond)
-		}
+		require.Eventually(t, func() bool { return c.active.Load() == 0 }, 20*time.Second, time.Millisecond)
 		tr.once.Do(func() { close(tr.closing) })
 		<-tr.closed
 		c.mu.Unlock()

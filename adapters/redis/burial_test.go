@@ -1,7 +1,6 @@
 package redis_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -10,31 +9,25 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/adapters/redis"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/servers"
+	"github.com/hapax-go/hapax/internal/written"
 )
 
 // What the broker gives up stays until its letter is there, whatever the first tries
 // meet. In a cluster the letter lies on another node.
 func TestLetterIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	for name, config := range map[string]redis.Config{
-		"single":  {Addresses: servers.Require(t, servers.Redis).Hosts},
-		"cluster": {Mode: redis.Cluster, Addresses: servers.Require(t, servers.RedisCluster).Hosts},
-	} {
+	for name, config := range singleAndCluster(t) {
 		t.Run(name, func(t *testing.T) {
-			var log lockedLog
+			var log written.Text
 			config.Logger = slog.New(slog.NewTextHandler(&log, nil))
-			broker, err := redis.Open(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, broker.Close()) })
-			client, err := redis.Connect(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = client.Close() })
+			broker, client := connected(t, config)
 			topic := newTopic(t)
 			letters := dedup.DeadLetterTopic(topic)
 			require.NoError(t, client.Set(t.Context(), letters, "no stream", time.Hour).Err()) // it takes no letter
@@ -52,18 +45,10 @@ func TestLetterIsTriedAgain(t *testing.T) {
 // Of commits that share a call, each answers for its own outputs only.
 func TestFailuresOfOthers(t *testing.T) {
 	t.Parallel()
-	for name, config := range map[string]redis.Config{
-		"single":  {Addresses: servers.Require(t, servers.Redis).Hosts},
-		"cluster": {Mode: redis.Cluster, Addresses: servers.Require(t, servers.RedisCluster).Hosts},
-	} {
+	for name, config := range singleAndCluster(t) {
 		t.Run(name, func(t *testing.T) {
 			config.Logger = quiet
-			broker, err := redis.Open(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, broker.Close()) })
-			client, err := redis.Connect(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = client.Close() })
+			broker, client := connected(t, config)
 			topic := newTopic(t)
 			require.NoError(t, client.Set(t.Context(), topic+".bad", "no stream", time.Hour).Err())
 			messages := subscribe(t, broker, topic, adapters.Subscription{DrainTimeout: time.Second})
@@ -99,20 +84,20 @@ func TestFailuresOfOthers(t *testing.T) {
 	}
 }
 
-// lockedLog is written to by several goroutines.
-type lockedLog struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+func singleAndCluster(t *testing.T) map[string]redis.Config {
+	return map[string]redis.Config{
+		"single":  {Addresses: servers.Require(t, servers.Redis).Hosts},
+		"cluster": {Mode: redis.Cluster, Addresses: servers.Require(t, servers.RedisCluster).Hosts},
+	}
 }
 
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+// connected is a broker, and a client beside it.
+func connected(t *testing.T, config redis.Config) (*redis.Broker, goredis.UniversalClient) {
+	broker, err := redis.Open(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, broker.Close()) })
+	client, err := redis.Connect(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	return broker, client
 }

@@ -109,10 +109,7 @@ func (u *unreachable) Do(request *http.Request) (*http.Response, error) {
 		u.mu.Unlock()
 		return nil, io.ErrUnexpectedEOF
 	}
-	return &http.Response{
-		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(body)),
-		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
-	}, nil
+	return answered(request, body), nil
 }
 
 // A receive is repeated under its attempt ID for as long as what it may have got is
@@ -142,4 +139,12 @@ func TestAttemptEndsWithItsVisibility(t *testing.T) {
 		require.InDelta(t, 9, len(ids), 1, "one for each visibility timeout")
 		require.Greater(t, len(service.attempts), 3*len(ids), "repeated")
 	})
+}
+
+// answered is an answer of SQS.
+func answered(request *http.Request, body string) *http.Response {
+	return &http.Response{
+		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(body)),
+		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+	}
 }

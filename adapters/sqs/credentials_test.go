@@ -2,13 +2,11 @@ package sqs_test
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,10 +19,7 @@ type witness struct{ host, signature string }
 
 func (w *witness) Do(request *http.Request) (*http.Response, error) {
 	w.host, w.signature = request.URL.Host, request.Header.Get("Authorization")
-	return &http.Response{
-		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(`{}`)),
-		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
-	}, nil
+	return answered(request, `{}`), nil
 }
 
 // Region and credentials are those of the AWS environment, as every AWS tool finds them,

@@ -3,7 +3,6 @@ package sqs_test
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -60,10 +59,7 @@ func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
 		}
 	}
 	q.mu.Unlock()
-	return &http.Response{
-		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(body)),
-		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
-	}, nil
+	return answered(request, body), nil
 }
 
 func held(t *testing.T, q *quietQueue) (ctx context.Context, closeBroker func()) {
@@ -168,10 +164,7 @@ func (q *groupQueue) Do(request *http.Request) (*http.Response, error) {
 		}
 		body = `{"Successful":[],"Failed":[` + strings.Join(failed, ",") + `]}`
 	}
-	return &http.Response{
-		StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(body)),
-		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
-	}, nil
+	return answered(request, body), nil
 }
 
 // What was lost while it waited for its redelivery is waited for no longer: another

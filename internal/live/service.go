@@ -1,7 +1,6 @@
 package live
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/internal/written"
 )
 
 // patience bounds every wait. A run that is well takes a fraction of it.
@@ -23,7 +24,7 @@ const patience = 30 * time.Second
 // Service is a running service.
 type Service struct {
 	command *exec.Cmd
-	output  *output
+	output  *written.Text
 	exited  chan struct{}
 	status  error
 	stop    func()
@@ -35,7 +36,7 @@ type Service struct {
 // stops it.
 func Start(t testing.TB, binary, folder string, environ []string) *Service {
 	t.Helper()
-	s := &Service{command: exec.Command(binary), output: &output{}, exited: make(chan struct{})}
+	s := &Service{command: exec.Command(binary), output: &written.Text{}, exited: make(chan struct{})}
 	s.command.Dir, s.command.Stdout, s.command.Stderr = folder, s.output, s.output
 	s.command.Env = append(Without("HAPAX_"), environ...)
 	require.NoError(t, s.command.Start())
@@ -137,25 +138,6 @@ func (s *Service) get(path string) (status int, text string) {
 	defer response.Body.Close()
 	body, _ := io.ReadAll(response.Body)
 	return response.StatusCode, string(body)
-}
-
-// output collects what a process writes.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *output) Write(data []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(data)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // oneByOne keeps no connections, which would outlive a test.
