@@ -30,15 +30,15 @@ func TestWhatLastsUntilTheCommitIsInNobodysWayTwice(t *testing.T) {
 		return r.effect(ctx, id)
 	})
 	const events, workers, attempts = 120, 40, 5
-	todo := make(chan string, events)
+	queue := make(chan string, events)
 	for i := range events {
-		todo <- fmt.Sprint("event-", i)
+		queue <- fmt.Sprint("event-", i)
 	}
-	close(todo)
+	close(queue)
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() {
-			for id := range todo {
+			for id := range queue {
 				own := 0
 				for _, err := range h.insist(id) {
 					var step *dedup.StepError
