@@ -48,8 +48,9 @@ const (
 	// is not refilled one message, and one commit, at a time.
 	gather = 2 * time.Millisecond
 	// parting is how long a consumer that has drained tries to write what is left to
-	// write. Another process may hold the file, or the disk be full, for ever.
-	parting = 10 * time.Second
+	// write. Another process may hold the file, or the disk be full, for ever; but one of
+	// many on a busy file may have to wait its turn for long, too.
+	parting = time.Minute
 )
 
 func (b *Broker) newConsumer(ctx context.Context, topic string, subscription adapters.Subscription) (*consumer, error) {

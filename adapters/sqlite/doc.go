@@ -47,7 +47,7 @@
 // Whoever holds SQLite's write lock holds up everybody who wants to write, in any
 // process: a stopped process in the middle of its transaction, a handler that is
 // slow between inbox.Tx and its return, a long transaction of the service's own.
-// Closing waits for it for some seconds only: others then take over when the lease has
+// Closing waits for it for a minute only: others then take over when the lease has
 // run out.
 // The file does not shrink; the room of removed messages is used again. It must be
 // on a local disk.
