@@ -128,7 +128,7 @@ func inFlightGoesBack(build build) error {
 // takes over and commits; then the first worker tries to.
 func takenOverCannotCommit(build build) error {
 	now := time.Now()
-	ledger := memory.New(memory.Config{Now: func() time.Time { return now }})
+	ledger := outside{memory.New(memory.Config{Now: func() time.Time { return now }})}
 	r := newRigOn(build, ledger)
 	defer r.stop()
 	r.handle = func(msg *message.Message) ([]*message.Message, error) {

@@ -11,7 +11,7 @@ import (
 
 // keeper renews the leases of claims that run longer than a third of the lease.
 // A round looks at what is in flight, six times a lease; short handlers cost one insert
-// and one removal.
+// and one removal. That of a Resident ledger is nil: there is nothing to renew.
 type keeper struct {
 	ledger Ledger
 	lease  time.Duration
@@ -37,6 +37,9 @@ func newKeeper(ledger Ledger, lease time.Duration, logger *slog.Logger) *keeper 
 // from the start of the round, which costs no look at the clock; being early by
 // up to a sixth of the lease only means that the ledger is asked sooner.
 func (k *keeper) deadline() int64 {
+	if k == nil {
+		return 0
+	}
 	if !k.running.Load() {
 		k.start()
 	}
@@ -66,12 +69,19 @@ func (k *keeper) list(claim *ledgerClaim) *claimList {
 }
 
 // add puts a claim under the heartbeat.
-func (k *keeper) add(claim *ledgerClaim) { k.list(claim).add(claim) }
+func (k *keeper) add(claim *ledgerClaim) {
+	if k != nil {
+		k.list(claim).add(claim)
+	}
+}
 
 // remove takes a claim from the heartbeat and reports whether it was under it.
-func (k *keeper) remove(claim *ledgerClaim) bool { return k.list(claim).remove(claim) }
+func (k *keeper) remove(claim *ledgerClaim) bool { return k != nil && k.list(claim).remove(claim) }
 
 func (k *keeper) close() {
+	if k == nil {
+		return
+	}
 	k.mu.Lock()
 	if !k.closed {
 		k.closed = true
@@ -158,7 +168,7 @@ type ledgerClaim struct {
 	strategy *LedgerStrategy
 	entries  []*Entry
 	one      [1]*Entry    // backs entries when the claim covers one event
-	deadline atomic.Int64 // unix nanoseconds until which the leases stand at least
+	deadline atomic.Int64 // unix nanoseconds until which the leases stand at least; 0: they have no end
 	place    int          // in the keeper's list
 	context  leaseContext
 }

@@ -30,11 +30,14 @@ func strategyOn(ledger dedup.Ledger) *dedup.LedgerStrategy {
 	return dedup.NewLedgerStrategy(ledger, &publications{}, dedup.LedgerOptions{Lease: lease, Logger: slog.New(slog.DiscardHandler)})
 }
 
+// outside hides that a ledger ends with its claimants.
+type outside struct{ dedup.Ledger }
+
 // A handler that runs ten times as long as the lease keeps it, because of the
 // heartbeat: nobody takes over, and its commit stands.
 func TestHeartbeatKeepsTheLeaseOfASlowHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		strategy := strategyOn(memory.New(memory.Config{}))
+		strategy := strategyOn(outside{memory.New(memory.Config{})})
 		defer strategy.Close()
 		_, claim := claimOne(t, strategy, "1")
 		ctx := claim.Context(t.Context())
@@ -55,7 +58,7 @@ func TestHeartbeatKeepsTheLeaseOfASlowHandler(t *testing.T) {
 // their leases until they end.
 func TestHeartbeatKeepsTheLeasesOfManySlowHandlers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ledger := memory.New(memory.Config{})
+		ledger := outside{memory.New(memory.Config{})}
 		strategy, other := strategyOn(ledger), strategyOn(ledger)
 		defer strategy.Close()
 		defer other.Close()
@@ -85,7 +88,7 @@ func TestHeartbeatKeepsTheLeasesOfManySlowHandlers(t *testing.T) {
 // wakes it asks the ledger before it publishes, and publishes nothing.
 func TestAZombiePublishesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ledger, published := memory.New(memory.Config{}), &publications{}
+		ledger, published := outside{memory.New(memory.Config{})}, &publications{}
 		zombie := dedup.NewLedgerStrategy(ledger, published, dedup.LedgerOptions{Lease: lease})
 		_, claim := claimOne(t, zombie, "1")
 		require.NoError(t, zombie.Close()) // no more heartbeats
@@ -104,6 +107,31 @@ func TestAZombiePublishesNothing(t *testing.T) {
 		claim.Release(t.Context())
 		event, _ = claimOne(t, other, "1")
 		require.Equal(t, dedup.Duplicate, event.Verdict, "the zombie's release must not touch the mark")
+	})
+}
+
+// A ledger in the process keeps a claim until it is over, with no heartbeat that could
+// come too late: nobody takes over from a handler that still runs.
+func TestAResidentLedgerKeepsTheClaimsOfTheLiving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := memory.New(memory.Config{Window: lease})
+		strategy, other := strategyOn(ledger), strategyOn(ledger)
+		_, claim := claimOne(t, strategy, "1")
+		require.NoError(t, strategy.Close())
+		for range 10 {
+			time.Sleep(lease)
+			event, _ := claimOne(t, other, "1")
+			require.Equal(t, dedup.InFlight, event.Verdict)
+		}
+		claim.Release(t.Context())
+		event, claim := claimOne(t, other, "1")
+		require.Equal(t, dedup.Fresh, event.Verdict)
+		require.NoError(t, claim.Commit(t.Context(), nil))
+		event, _ = claimOne(t, strategy, "1")
+		require.Equal(t, dedup.Duplicate, event.Verdict)
+		time.Sleep(lease)
+		event, _ = claimOne(t, strategy, "1")
+		require.Equal(t, dedup.Fresh, event.Verdict, "the mark's window is over")
 	})
 }
 

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -55,6 +56,17 @@ type Expecter interface {
 	// promises nothing, changes nothing, and returns at once.
 	Expect(id ID)
 }
+
+// Resident is a Ledger in the memory of its claimants. It ends with them: no worker that
+// died or was stopped can leave a lease behind in it, and every claim is ended by its
+// goroutine. So it is asked for leases without an end, which need no heartbeat.
+type Resident interface {
+	Ledger
+	Resident()
+}
+
+// Forever is a lease without an end.
+const Forever time.Duration = math.MaxInt64
 
 // NextToken draws a fencing token at random: two claims of one event meet with
 // probability 2⁻⁶². (A counter would be a cache line that all processors write.)

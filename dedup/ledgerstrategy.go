@@ -25,14 +25,16 @@ type LedgerStrategy struct {
 	ledger    Ledger
 	expecter  Expecter // the ledger, if it is one
 	publisher message.Publisher
+	lease     time.Duration
 	keeper    *keeper
+	logger    *slog.Logger
 }
 
 // LedgerOptions configure a LedgerStrategy.
 type LedgerOptions struct {
 	// Lease is how long a claim lasts without a heartbeat: the time until
 	// another worker takes over from a dead one. Default 30s. Heartbeats go out
-	// every third of it.
+	// every third of it. With a Resident ledger it means nothing.
 	Lease time.Duration
 	// Logger reports leases that were lost or could not be renewed. Default
 	// slog.Default().
@@ -49,12 +51,13 @@ func NewLedgerStrategy(ledger Ledger, publisher message.Publisher, options Ledge
 		options.Logger = slog.Default()
 	}
 	expecter, _ := ledger.(Expecter)
-	return &LedgerStrategy{
-		ledger:    ledger,
-		expecter:  expecter,
-		publisher: publisher,
-		keeper:    newKeeper(ledger, options.Lease, options.Logger),
+	s := &LedgerStrategy{ledger: ledger, expecter: expecter, publisher: publisher, lease: options.Lease, logger: options.Logger}
+	if _, resident := ledger.(Resident); resident {
+		s.lease = Forever
+	} else {
+		s.keeper = newKeeper(ledger, options.Lease, options.Logger)
 	}
+	return s
 }
 
 // Close stops the heartbeats. The ledger and the publisher stay open.
@@ -83,7 +86,7 @@ func (s *LedgerStrategy) Claim(ctx context.Context, events []*Event) (Claim, err
 		event.Token = NextToken()
 		claim.entries = append(claim.entries, &event.Entry)
 	}
-	if err := s.ledger.Claim(ctx, s.keeper.lease, claim.entries); err != nil {
+	if err := s.ledger.Claim(ctx, s.lease, claim.entries); err != nil {
 		// The call may have been applied: hand the leases back, or the next
 		// delivery waits for them to run out.
 		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
@@ -160,10 +163,10 @@ func (c *ledgerClaim) Commit(ctx context.Context, outputs []Output) error {
 // both publish the same IDs and one of them marks.
 func (c *ledgerClaim) confirm(ctx context.Context) error {
 	left := time.Duration(c.deadline.Load() - time.Now().UnixNano())
-	if left > 0 && left <= c.strategy.keeper.lease {
+	if c.strategy.lease == Forever || left > 0 && left <= c.strategy.lease {
 		return nil
 	}
-	if err := c.strategy.ledger.Renew(ctx, c.strategy.keeper.lease, c.entries); err != nil {
+	if err := c.strategy.ledger.Renew(ctx, c.strategy.lease, c.entries); err != nil {
 		return fmt.Errorf("confirm lease: %w", err)
 	}
 	if anyLost(c.entries) {
@@ -177,8 +180,8 @@ func (c *ledgerClaim) Release(ctx context.Context) {
 	c.strategy.keeper.remove(c)
 	defer c.context.finish()
 	if err := c.strategy.ledger.Release(ctx, c.entries); err != nil {
-		c.strategy.keeper.logger.WarnContext(ctx, "release lease: it will run out by itself",
-			"event", c.entries[0].EventID, "lease", c.strategy.keeper.lease, "error", err)
+		c.strategy.logger.WarnContext(ctx, "release lease: it will run out by itself",
+			"event", c.entries[0].EventID, "lease", c.strategy.lease, "error", err)
 	}
 }
 

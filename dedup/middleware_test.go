@@ -2,6 +2,7 @@ package dedup_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,9 +33,9 @@ func TestAnInFlightCopyWaitsForTheOutcome(t *testing.T) {
 		defer strategy.Close()
 		middleware, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy, InFlightWait: time.Minute})
 		require.NoError(t, err)
-		runs := 0
+		runs := atomic.Int32{}
 		handle := middleware.Wrap(func(*message.Message) ([]*message.Message, error) {
-			runs++
+			runs.Add(1)
 			time.Sleep(40 * time.Second)
 			return nil, nil
 		})
@@ -44,7 +45,7 @@ func TestAnInFlightCopyWaitsForTheOutcome(t *testing.T) {
 		_, err = handle(order("1"))
 		require.NoError(t, err)
 		require.NoError(t, <-first)
-		require.Equal(t, 1, runs)
+		require.EqualValues(t, 1, runs.Load())
 
 		// Bounded: a copy of an event that takes longer goes back.
 		go func() { _, err := handle(order("2")); first <- err }()

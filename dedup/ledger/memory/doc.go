@@ -8,7 +8,7 @@
 // IDs are spread over shards, each with its own lock. A shard keeps leases and
 // marks apart: leases are few (what is in flight now) and change all the time,
 // marks are many and only ever age. All marks live equally long, so the order
-// of marking is the order of expiry: marks are a log, and every Claim takes a few
+// of marking is the order of expiry: marks are a log, and every Complete takes a few
 // due ones off its head. No call ever walks over all marks. One index leads from
 // an ID to its lease or its mark.
 //

@@ -22,7 +22,8 @@ type lease struct {
 	_      [16]byte // to a whole cache line
 }
 
-// never is the until of a place that is free: no sweep finds it due.
+// never is the until of a lease without an end, and of a place that is free: no sweep
+// finds them due.
 const never = math.MaxInt64
 
 func (l *leases) at(p place) *lease { return &l.all[p&^leased] }

@@ -56,7 +56,7 @@ type Ledger struct {
 const roomPerShard = 64
 
 var (
-	_ dedup.Ledger   = (*Ledger)(nil)
+	_ dedup.Resident = (*Ledger)(nil)
 	_ dedup.Expecter = (*Ledger)(nil)
 )
 
@@ -91,6 +91,14 @@ func (l *Ledger) clock() int64 {
 	return int64(l.now().Sub(l.start))
 }
 
+// end is when a lease that begins now runs out. One without an end costs no look at the clock.
+func (l *Ledger) end(lease time.Duration) int64 {
+	if lease == dedup.Forever {
+		return never
+	}
+	return l.clock() + int64(lease)
+}
+
 // shard picks by the first byte: IDs are hashes, so every byte is even.
 func (l *Ledger) shard(id dedup.ID) *shard { return &l.shards[id[0]&l.mask] }
 
@@ -119,15 +127,14 @@ func (l *Ledger) Expect(id dedup.ID) { prefetchHome(&l.shard(id).index, hashOf(&
 // Claim implements dedup.Ledger. It returns ErrFull, and holds nothing, when an
 // entry would exceed MaxEntries.
 func (l *Ledger) Claim(_ context.Context, lease time.Duration, entries []*dedup.Entry) error {
-	now := l.clock()
-	until := now + int64(lease)
+	until := l.end(lease)
 	for i, entry := range entries {
 		shard := l.shard(entry.ID)
-		if shard.claim(l, entries, i, now, until) {
+		if shard.claim(l, entries, i, until) {
 			continue
 		}
-		l.reclaim(now)
-		if shard.claim(l, entries, i, now, until) {
+		l.reclaim(l.clock())
+		if shard.claim(l, entries, i, until) {
 			continue
 		}
 		for _, held := range entries[:i] {
@@ -144,7 +151,7 @@ func (l *Ledger) Claim(_ context.Context, lease time.Duration, entries []*dedup.
 
 // Renew implements dedup.Ledger.
 func (l *Ledger) Renew(_ context.Context, lease time.Duration, entries []*dedup.Entry) error {
-	until := l.clock() + int64(lease)
+	until := l.end(lease)
 	for _, entry := range entries {
 		l.shard(entry.ID).renew(entry, until)
 	}
@@ -155,7 +162,7 @@ func (l *Ledger) Renew(_ context.Context, lease time.Duration, entries []*dedup.
 func (l *Ledger) Complete(_ context.Context, entries []*dedup.Entry) error {
 	now := l.clock()
 	for _, entry := range entries {
-		l.shard(entry.ID).complete(entry, now, now+l.window)
+		l.shard(entry.ID).complete(l, entry, now)
 	}
 	return nil
 }
@@ -167,6 +174,9 @@ func (l *Ledger) Release(_ context.Context, entries []*dedup.Entry) error {
 	}
 	return nil
 }
+
+// Resident implements dedup.Resident.
+func (l *Ledger) Resident() {}
 
 // Close implements dedup.Ledger. There is nothing to release.
 func (l *Ledger) Close() error { return nil }

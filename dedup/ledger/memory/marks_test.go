@@ -27,11 +27,12 @@ func TestAShardAgreesWithAMap(t *testing.T) {
 	}
 	const window, hold = 1000, 100
 	rapid.Check(t, func(t *rapid.T) {
-		l := New(Config{Window: window * time.Nanosecond, MaxEntries: -1})
+		now, token := int64(0), uint64(0)
+		began := time.Now()
+		l := New(Config{Window: window * time.Nanosecond, MaxEntries: -1, Now: func() time.Time { return began.Add(time.Duration(now)) }})
 		start := rapid.SampledFrom([]uint32{0, numberMask - 200}).Draw(t, "start")
 		s := &l.shards[0]
 		s.marks = marks{next: start, oldest: start}
-		now, token := int64(0), uint64(0)
 		live := map[dedup.ID]state{}
 		// A claim may sweep leases that ran out a whole window ago, or leave them.
 		sweepable := func(was state) bool { return !was.marked && was.until <= now-window }
@@ -49,7 +50,7 @@ func TestAShardAgreesWithAMap(t *testing.T) {
 							want = dedup.Duplicate
 						}
 					}
-					require.True(t, s.claim(l, []*dedup.Entry{entry}, 0, now, now+hold))
+					require.True(t, s.claim(l, []*dedup.Entry{entry}, 0, now+hold))
 					require.Equal(t, want, entry.Verdict)
 					if want == dedup.Fresh {
 						live[entry.ID] = state{token: token, until: now + hold}
@@ -61,7 +62,7 @@ func TestAShardAgreesWithAMap(t *testing.T) {
 					entry := draw(t)
 					was, found := live[entry.ID]
 					entry.Token = was.token
-					s.complete(entry, now, now+window)
+					s.complete(l, entry, now)
 					switch {
 					case found && sweepable(was) && entry.Lost:
 						delete(live, entry.ID)

@@ -26,10 +26,9 @@ type shard struct {
 }
 
 const (
-	// expirePerClaim: an ID gets at most one mark a claim, so removing two is
-	// faster than marks can arrive.
-	expirePerClaim = 2
-	minSweep       = 64
+	// expirePerMark: removing two for each that is added keeps ahead of any load.
+	expirePerMark = 2
+	minSweep      = 64
 	// noneDue is the due of a shard without marks.
 	noneDue = math.MaxInt64
 )
@@ -71,14 +70,13 @@ func (s *shard) held(entry *dedup.Entry) (slot int, held *lease) {
 }
 
 // claim decides entries[i]; false: the ledger is full and nothing was changed.
-func (s *shard) claim(l *Ledger, entries []*dedup.Entry, i int, now, until int64) bool {
+func (s *shard) claim(l *Ledger, entries []*dedup.Entry, i int, until int64) bool {
 	entry := entries[i]
 	taken := lease{id: entry.ID, digest: entry.Digest, token: entry.Token, until: until}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.expire(l, now)
 	if s.leases.used >= s.sweepAt {
-		s.sweep(l, now)
+		s.sweep(l, l.clock())
 	}
 	s.index.makeRoom()
 
@@ -90,7 +88,7 @@ func (s *shard) claim(l *Ledger, entries []*dedup.Entry, i int, now, until int64
 		}
 		s.index.fill(slot, &entry.ID, s.leases.add(taken))
 	case s.index.place(slot)&leased == 0:
-		if mark := s.marks.at(s.index.place(slot)); mark.until > now {
+		if mark := s.marks.at(s.index.place(slot)); mark.until > l.clock() {
 			entry.Verdict = dedup.Duplicate
 			if !mark.digest.Matches(entry.Digest) {
 				entry.Verdict = dedup.Conflict
@@ -102,7 +100,7 @@ func (s *shard) claim(l *Ledger, entries []*dedup.Entry, i int, now, until int64
 	default:
 		held := s.leases.at(s.index.place(slot))
 		switch {
-		case held.until <= now: // taken over
+		case held.until <= l.clock(): // taken over
 		case !held.digest.Matches(entry.Digest):
 			entry.Verdict = dedup.Conflict
 			return true
@@ -137,9 +135,10 @@ func (s *shard) renew(entry *dedup.Entry, until int64) {
 	}
 }
 
-func (s *shard) complete(entry *dedup.Entry, now, until int64) {
+func (s *shard) complete(l *Ledger, entry *dedup.Entry, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.expire(l, now)
 	slot, found := s.find(&entry.ID)
 	if !found {
 		entry.Lost = true
@@ -155,6 +154,7 @@ func (s *shard) complete(entry *dedup.Entry, now, until int64) {
 	if entry.Lost = held.token != entry.Token; entry.Lost {
 		return
 	}
+	until := now + l.window
 	s.index.set(slot, s.marks.append(mark{id: held.id, digest: held.digest, token: held.token, until: until}))
 	s.leases.remove(at)
 	s.due = min(s.due, until)
@@ -198,7 +198,7 @@ func (s *shard) expire(l *Ledger, now int64) bool {
 	if now < s.due {
 		return false
 	}
-	for range expirePerClaim {
+	for range expirePerMark {
 		number, head := s.marks.head()
 		if head == nil || head.until > now {
 			break
