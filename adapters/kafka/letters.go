@@ -100,14 +100,22 @@ func (s *letterState) settle() {
 		for offset := range s.kept {
 			first = min(first, offset)
 		}
-		s.dirty = s.dirty || first != s.first
-		s.first = first
+		s.dirty = s.dirty || first > s.first
+		s.first = max(s.first, first)
 	}
 	for offset := range s.gone {
 		if offset < s.first {
 			delete(s.gone, offset)
 		}
 	}
+}
+
+// join takes in what other calls have noted since this one began, or its commit would bring
+// back the letters that they have removed. Two commits at the very same time still can.
+func (s *letterState) join(noted *letterState) {
+	s.first = max(s.first, noted.first)
+	maps.Copy(s.gone, noted.gone)
+	maps.DeleteFunc(s.kept, func(offset int64, _ bool) bool { return noted.has(offset) })
 }
 
 // ranges writes offsets as "5-9,12".
@@ -176,19 +184,34 @@ func (b *Broker) removedLetters(ctx context.Context, name string, stretches map[
 }
 
 func (b *Broker) commitLetters(ctx context.Context, name string, states map[int32]*letterState) error {
-	offsets := kadm.Offsets{}
+	changed := map[int32]*letterState{}
 	for number, state := range states {
-		if state.settle(); !state.dirty {
-			continue
+		if state.settle(); state.dirty {
+			changed[number] = state
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	stretches, err := b.extent(ctx, name)
+	if err != nil {
+		return fmt.Errorf("note removed letters of %q: %w", name, err)
+	}
+	noted, err := b.removedLetters(ctx, name, stretches)
+	if err != nil {
+		return err
+	}
+	offsets := kadm.Offsets{}
+	for number, state := range changed {
+		if now := noted[number]; now != nil {
+			state.join(now)
+			state.settle()
 		}
 		metadata := state.ranges()
 		if len(metadata) > maxRemoved {
 			return fmt.Errorf("note removed letters of %s/%d: they lie too scattered for Kafka to note which: remove the oldest letters first, or all of them", name, number)
 		}
 		offsets.Add(kadm.Offset{Topic: name, Partition: number, At: state.first, LeaderEpoch: -1, Metadata: metadata})
-	}
-	if len(offsets) == 0 {
-		return nil
 	}
 	committed, err := b.admin.CommitOffsets(ctx, lettersGroup, offsets)
 	if err == nil {
