@@ -168,7 +168,7 @@ func (s *poolSession) note(err error) {
 	if err != nil {
 		state := sqldb.StateOf(s.raw)
 		s.contended = s.contended || sqldb.Retryable(err)
-		s.lost = s.lost || state == sqldb.TxNone || state == sqldb.TxUnknown && sqldb.EndsTransaction(err)
+		s.lost = s.lost || state == sqldb.TxNone || state == sqldb.TxUnknown && sqldb.Undone(s.life, s.raw, err)
 	}
 }
 

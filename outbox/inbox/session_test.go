@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 
@@ -52,4 +53,42 @@ func TestWhatLastsUntilTheCommitIsInNobodysWayTwice(t *testing.T) {
 	}
 	all.Wait()
 	r.exact(events)
+}
+
+// A handler that goes on after a lock that it did not get in time has its effect once, with
+// its mark. Where MySQL is told to (innodb_rollback_on_timeout), it has given up the whole
+// transaction then, and what the handler writes next would be durable by itself.
+func TestALockThatWasNotHadInTime(t *testing.T) {
+	eachServer(t, func(r *rig) {
+		held, err := r.db.BeginTx(t.Context(), nil)
+		if !assert.NoError(r.t, err) {
+			return
+		}
+		_, err = held.ExecContext(t.Context(), `UPDATE accounts SET balance = 1 WHERE id = 1`)
+		assert.NoError(r.t, err)
+		var release sync.Once
+		p := r.process(func(_ *inbox.Options, o *sqldb.Options) { o.LockTimeout = time.Second })
+		good := p.handler(r.effect)
+		late := p.handler(func(ctx context.Context, id string) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			if r.dialect == sqldb.Postgres {
+				_, _ = tx.ExecContext(ctx, `SAVEPOINT before`)
+			}
+			if _, err = tx.ExecContext(ctx, `UPDATE accounts SET balance = balance + 1 WHERE id = 1`); err != nil && r.dialect == sqldb.Postgres {
+				_, _ = tx.ExecContext(ctx, `ROLLBACK TO SAVEPOINT before`)
+			}
+			release.Do(func() { assert.NoError(r.t, held.Rollback()) })
+			return r.effect(ctx, id)
+		})
+		var all sync.WaitGroup
+		all.Go(func() { late.insist("late") })
+		for i := range 10 {
+			all.Go(func() { good.insist(fmt.Sprint("event-", i)) })
+		}
+		all.Wait()
+		r.exact(11)
+	})
 }
