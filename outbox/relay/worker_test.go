@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/written"
 	"github.com/hapax-go/hapax/outbox"
 	"github.com/hapax-go/hapax/outbox/schema"
 	"github.com/hapax-go/hapax/outbox/sqldb"
@@ -117,4 +122,28 @@ func TestHoldThatBecomesDueMeanwhileStays(t *testing.T) {
 	held.until = time.Now()
 	w.forget(usable, batch, read)
 	require.Same(t, held, w.held[unit{key: "bad"}])
+}
+
+// away is a database that nobody reaches.
+type away struct{}
+
+func (away) Connect(context.Context) (driver.Conn, error) {
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+}
+func (away) Driver() driver.Driver { return nil }
+
+// A database that is away when the relay begins is waited for, and that is said once.
+func TestADatabaseThatIsAwayAtTheStart(t *testing.T) {
+	db := sql.OpenDB(away{})
+	defer db.Close()
+	var said written.Text
+	r, err := New(Config{DB: db, Publisher: stubborn{}, RetryDelay: time.Millisecond, MaxRetryDelay: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- r.Run(ctx) }()
+	require.Eventually(t, func() bool { return r.Healthy() != nil }, 30*time.Second, time.Millisecond)
+	cancel()
+	require.NoError(t, <-ran)
+	require.Equal(t, 1, strings.Count(said.String(), "does not get on"), said.String())
 }
