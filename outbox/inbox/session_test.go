@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -91,4 +92,41 @@ func TestALockThatWasNotHadInTime(t *testing.T) {
 		all.Wait()
 		r.exact(11)
 	})
+}
+
+// What a handler sets for the whole session, such as the schema of its tenant, is in nobody's
+// way when its transaction has ended.
+func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
+	for dialect, texts := range map[sqldb.Dialect][]string{
+		sqldb.Postgres: {
+			`SET search_path TO pg_catalog`, `SELECT set_config('search_path', 'pg_catalog', false)`, `SET ROLE pg_monitor`,
+			`SELECT 1; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY`, `DEALLOCATE ALL`,
+		},
+		sqldb.MySQL: {`USE mysql`, `SET SESSION TRANSACTION READ ONLY`, `SET @@sql_select_limit = 0`, `SET LOCAL sql_select_limit = 0`},
+	} {
+		for _, text := range texts {
+			t.Run(text, func(t *testing.T) {
+				r := newRigOn(t, dialect)
+				p := r.process(configured(func(c *inbox.Config) { c.Connections = 1 }))
+				p.db.SetMaxOpenConns(2)
+				setting := p.handler(nil)
+				once, err := dedup.New(dedup.Config{Scope: dedup.Scope{Service: "shop", Handler: "set"}, Strategy: setting.strategy})
+				assert.NoError(t, err)
+				setting.handle = once.Wrap(func(msg *message.Message) ([]*message.Message, error) {
+					tx, err := inbox.Tx(msg.Context())
+					if err == nil {
+						_, err = tx.ExecContext(msg.Context(), text)
+					}
+					return nil, err
+				})
+				good := p.handler(r.effect)
+				const events = 10
+				for i := range events {
+					assert.NoError(t, setting.deliver(fmt.Sprint("setting-", i), "payload"))
+					assert.NoError(t, good.deliver(fmt.Sprint("event-", i), "payload"))
+				}
+				assert.Equal(t, 2*events, r.number(`SELECT count(*) FROM hapax_inbox`))
+			})
+		}
+	}
 }
