@@ -147,3 +147,34 @@ func TestADatabaseThatIsAwayAtTheStart(t *testing.T) {
 	require.NoError(t, <-ran)
 	require.Equal(t, 1, strings.Count(said.String(), "does not get on"), said.String())
 }
+
+// Relays that want the same shard at the same moment are no trouble, whatever the isolation
+// of the service's transactions is: one gets it, and the other looks at the next.
+func TestRelaysThatWantTheSameShard(t *testing.T) {
+	for _, level := range []string{"read-committed", "repeatable-read", "serializable"} {
+		t.Run(level, func(t *testing.T) {
+			db := sqldbtest.Open(t, sqldbtest.New(t, sqldb.Postgres), sqldb.Options{Isolation: level})
+			tables, err := schema.New(db, sqldb.Postgres, schema.Names{})
+			require.NoError(t, err)
+			_, err = tables.Up(t.Context())
+			require.NoError(t, err)
+			other, err := db.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			defer other.Rollback() //nolint:errcheck // after a COMMIT it does nothing
+			_, err = other.Exec(`UPDATE hapax_outbox_shards SET owner = 'other', token = token + 1, expires_at = 9000000000000 WHERE shard = 3`)
+			require.NoError(t, err)
+			r, err := New(Config{DB: db, Publisher: stubborn{}, Lease: time.Hour, Logger: slog.New(slog.DiscardHandler)})
+			require.NoError(t, err)
+			took := make(chan error, 1)
+			go func() { _, err := r.leases.tick(context.WithoutCancel(t.Context()), false); took <- err }()
+			require.Eventually(t, func() bool {
+				var waits bool
+				require.NoError(t, db.QueryRow(`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits))
+				return waits
+			}, 30*time.Second, 5*time.Millisecond)
+			require.NoError(t, other.Commit())
+			require.NoError(t, <-took)
+			require.Equal(t, outbox.Shards-1, r.Stats().Shards)
+		})
+	}
+}
