@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
@@ -143,7 +146,20 @@ func (a audit) read(ctx context.Context, tx *sql.Tx, report *auditReport) error 
 		if err := rows.Scan(append(into, &found.Effects)...); err != nil {
 			return err
 		}
+		for i, value := range found.ID {
+			found.ID[i] = shownID(value)
+		}
 		report.Duplicates = append(report.Duplicates, found)
 	}
 	return rows.Err()
+}
+
+// shownID is an ID as people and JSON can read it: one of bytes, as in a column of
+// BINARY(16), is shown in hexadecimal digits.
+func shownID(value string) string {
+	unreadable := func(c rune) bool { return !unicode.IsPrint(c) }
+	if utf8.ValidString(value) && !strings.ContainsFunc(value, unreadable) {
+		return value
+	}
+	return "0x" + hex.EncodeToString([]byte(value))
 }

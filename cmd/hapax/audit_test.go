@@ -84,6 +84,33 @@ func TestAuditTellsIDsApart(t *testing.T) {
 	})
 }
 
+// IDs may be bytes, which neither a terminal nor JSON can show.
+func TestAuditShowsIDsOfBytes(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		t.Chdir(t.TempDir())
+		require.NoError(t, os.WriteFile("hapax.yaml", []byte(fmt.Sprintf("service: shop\nsql: {dsn: %q}\n", dsn)), 0o600))
+		db := sqldbtest.Open(t, dsn, sqldb.Options{})
+		kind := map[sqldb.Dialect]string{sqldb.Postgres: "BYTEA", sqldb.MySQL: "BINARY(4)", sqldb.SQLite: "BLOB"}[dialect]
+		_, err := db.Exec(`CREATE TABLE charges (id ` + kind + `, kind VARCHAR(20))`)
+		require.NoError(t, err)
+		for range 2 {
+			for _, id := range []string{"\xff\x00\x1b[", "\xfe\x00\x1b["} {
+				_, err = db.Exec(dialect.Rebind(`INSERT INTO charges VALUES (?, 'größe')`), []byte(id))
+				require.NoError(t, err)
+			}
+		}
+		text, err := run(t, "audit", "charges", "--by", "id,kind", "--run", "--json")
+		require.Equal(t, exitFound, exitStatus(err))
+		var report auditReport
+		require.NoError(t, json.Unmarshal([]byte(text), &report))
+		require.Equal(t, []auditDuplicate{{ID: []string{"0xfe001b5b", "größe"}, Effects: 2}, {ID: []string{"0xff001b5b", "größe"}, Effects: 2}}, report.Duplicates)
+		text, err = run(t, "audit", "charges", "--by", "id", "--run")
+		require.Equal(t, exitFound, exitStatus(err))
+		require.Contains(t, text, "0xff001b5b")
+		require.NotContains(t, text, "\x1b[")
+	})
+}
+
 func TestAuditPrintsForADialect(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for dialect, want := range map[string]string{

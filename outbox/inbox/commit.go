@@ -60,7 +60,7 @@ func store(ctx context.Context, tx *sql.Tx, marks *marks, outbox Outbox, commits
 			return err
 		}
 		if err := outbox.Store(ctx, tx, outputs); err != nil {
-			return fmt.Errorf("store %d outputs: %w", len(outputs), err)
+			return fmt.Errorf("store %d outputs: %w", len(outputs), own(err))
 		}
 		if err := failpoint.Hit(failpoint.AfterPublish); err != nil {
 			return err
@@ -75,7 +75,8 @@ var errSingly = errors.New("a unit of the batch failed")
 
 // own is the error of what a single handler has written. What the database refuses of it
 // is the handler's fault, and would be refused again whenever it came: by a deferred
-// constraint, or because a result is no JSON that the column takes.
+// constraint, because a result is no JSON that the column takes, or because an output is
+// larger than MySQL's max_allowed_packet, or its key than the column.
 func own(err error) error {
 	if sqldb.IsRefused(err) {
 		return fmt.Errorf("%w: %w", dedup.ErrRefused, err)

@@ -13,7 +13,8 @@ type contextKey struct{}
 // Tx returns the transaction in which the event's mark, the handler's outputs and
 // the acknowledgement will commit. The first call waits for the handler's turn;
 // it returns the cause of ctx when that ends first. Later calls return the same
-// transaction. It is over when the handler returns.
+// transaction. It is over when the handler returns. Prepare statements with it:
+// those prepared with the database are not for it (sql.Tx.Stmt says so).
 //
 // An error when ctx is not that of a handler under the strategy "inbox".
 func Tx(ctx context.Context) (*sql.Tx, error) {

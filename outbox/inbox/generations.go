@@ -79,9 +79,19 @@ func (m *marks) register(ctx context.Context) error {
 			return nil // nothing to write, so nobody to wait for
 		}
 	}
-	_, err = m.db.ExecContext(ctx, m.dialect.Rebind(`UPDATE `+m.dialect.Quote(m.table.With("_generations"))+
+	// Services that start together write the same row. Under a stricter isolation, which the
+	// service may have set for its own transactions, the second one would fail.
+	tx, err := m.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a COMMIT it does nothing
+	_, err = tx.ExecContext(ctx, m.dialect.Rebind(`UPDATE `+m.dialect.Quote(m.table.With("_generations"))+
 		` SET keep_seconds = GREATEST(keep_seconds, ?) WHERE closed_at IS NULL`), int64(m.window/time.Second)+1)
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // maintain turns the generation when it is time, and drops generations whose

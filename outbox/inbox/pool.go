@@ -358,7 +358,7 @@ func (p *Pool) serve(units []*unit, alone bool) (left []*unit) {
 		g := &poolGroup{pool: p, session: session, end: end, alone: alone || len(claimed) == 1}
 		g.run(claimed)
 		left = g.left
-		if session.lost || g.doubt {
+		if session.lost || session.altered || g.doubt {
 			return driver.ErrBadConn // throw the connection away
 		}
 		return nil

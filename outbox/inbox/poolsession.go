@@ -34,6 +34,8 @@ type poolSession struct {
 	contended bool
 	// called: so has one that calls a procedure, which may end MySQL's transaction.
 	called bool
+	// altered: a statement has changed the session itself, beyond its transaction.
+	altered bool
 	// open is how many queries have rows that are read.
 	open  int
 	guard *guard
@@ -82,15 +84,34 @@ func (s *poolSession) allow(query string) error {
 	}
 	s.written = true
 	for text := range statements(query) {
-		if word, _ := firstWord(text); word == "CALL" {
-			s.called = true
-		}
+		word, rest := firstWord(text)
+		s.called = s.called || word == "CALL"
+		s.altered = s.altered || s.alters(word, rest)
 		if s.ends(text) {
 			s.guard.misused.Store(true)
 			return ErrNotYours
 		}
 	}
 	return nil
+}
+
+// alters reports whether a statement may change what lasts longer than the transaction: the
+// role, the schema or database that names are looked for in, a time limit. Who gets the
+// connection next would run under it, in this service's handlers or in Hapax itself.
+func (s *poolSession) alters(word, rest string) bool {
+	switch word {
+	case "USE", "RESET", "DEALLOCATE", "LISTEN":
+		return true
+	case "SET":
+		what, _ := firstWord(rest)
+		variable := strings.TrimLeft(rest, " \t\r\n")
+		own := strings.HasPrefix(variable, "@") && !strings.HasPrefix(variable, "@@") // one of MySQL's user
+		local := what == "LOCAL" && s.dialect == sqldb.Postgres                       // to MySQL it is the session
+		return !own && !local && what != "TRANSACTION" && what != "CONSTRAINTS"
+	case "SELECT", "WITH":
+		return strings.Contains(rest, "set_config") && !strings.Contains(strings.ToLower(rest), "true") // then it is local
+	}
+	return false
 }
 
 func (s *poolSession) ends(query string) bool {
@@ -168,7 +189,7 @@ func (s *poolSession) note(err error) {
 	if err != nil {
 		state := sqldb.StateOf(s.raw)
 		s.contended = s.contended || sqldb.Retryable(err)
-		s.lost = s.lost || state == sqldb.TxNone || state == sqldb.TxUnknown && sqldb.EndsTransaction(err)
+		s.lost = s.lost || state == sqldb.TxNone || state == sqldb.TxUnknown && sqldb.Undone(s.life, s.raw, err)
 	}
 }
 

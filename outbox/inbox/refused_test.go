@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/handlers"
@@ -72,4 +75,60 @@ func TestWhatOnlyTheCommitRefusesIsTheHandlersFault(t *testing.T) {
 		all.Wait()
 		r.exact(events)
 	})
+}
+
+// An output that the database does not take is the event's fault as well. What is within
+// the limit it takes, though quoting makes it longer than that.
+func TestOutputsThatTheDatabaseDoesNotTakeAreTheHandlersFault(t *testing.T) {
+	r := newRigOn(t, sqldb.MySQL)
+	limit := r.number(`SELECT @@max_allowed_packet`)
+	if limit > 64<<20 {
+		t.Skipf("max_allowed_packet is %d: an output as large as that takes too much memory", limit)
+	}
+	p := r.process()
+	good := p.handler(r.effect)
+	large := func(payload int, fill byte, key int) *handler {
+		return p.emitting(func() *message.Message {
+			output := message.NewMessage("", bytes.Repeat([]byte{fill}, payload))
+			output.Metadata.Set(dedup.MetaKey, strings.Repeat("k", key))
+			return output
+		})
+	}
+	const events = 20
+	var all sync.WaitGroup
+	for i := range events {
+		all.Go(func() { good.insist(fmt.Sprint("event-", i)) })
+	}
+	all.Go(func() { large(limit*3/4, '\'', 1).insist("quotes") })
+	for name, h := range map[string]*handler{"payload": large(limit+1, 'x', 1), "key": large(1, 'x', 1<<16)} {
+		all.Go(func() {
+			var err error
+			for range 50 {
+				err = h.deliver(name, "payload")
+				var step *dedup.StepError
+				if !errors.As(err, &step) || !step.Infrastructure() {
+					break
+				}
+			}
+			assert.ErrorIs(t, err, dedup.ErrRefused, name)
+			assert.Equal(t, handlers.Retried, handlers.Classify(err), name)
+		})
+	}
+	all.Wait()
+	require.Equal(t, events+1, r.number(`SELECT count(*) FROM hapax_outbox`))
+	require.Equal(t, events+1, r.number(`SELECT count(*) FROM hapax_inbox`))
+}
+
+// emitting is a handler that only has an output.
+func (p *process) emitting(output func() *message.Message) *handler {
+	p.t.Helper()
+	h := &handler{process: p, strategy: p.inbox.Strategy(&letters{})}
+	once, err := dedup.New(dedup.Config{Scope: dedup.Scope{Service: "shop", Handler: "emit"}, Strategy: h.strategy})
+	require.NoError(p.t, err)
+	h.handle = once.Wrap(func(*message.Message) ([]*message.Message, error) {
+		msg := output()
+		msg.Metadata.Set(dedup.MetaTopic, "shipments")
+		return []*message.Message{msg}, nil
+	})
+	return h
 }

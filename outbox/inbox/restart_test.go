@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -10,7 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/internal/servers"
+	"github.com/hapax-go/hapax/outbox/inbox"
+	"github.com/hapax-go/hapax/outbox/schema"
 	"github.com/hapax-go/hapax/outbox/sqldb"
+	"github.com/hapax-go/hapax/outbox/sqldb/sqldbtest"
 )
 
 // Scenario 11: the database is restarted while events are processed, by SIGKILL and
@@ -59,4 +63,32 @@ func TestTheDatabaseRestarts(t *testing.T) {
 		require.Eventually(r.t, func() bool { return r.db.Ping() == nil }, time.Minute, 10*time.Millisecond)
 		r.exact(int(next.Load()))
 	})
+}
+
+// Services that start together note how long they want marks kept, in the same row. None
+// fails because of the other, whatever the isolation of their transactions is.
+func TestServicesThatStartTogether(t *testing.T) {
+	r := newRigOn(t, sqldb.Postgres)
+	for _, level := range []string{"read-committed", "repeatable-read", "serializable"} {
+		r.exec(`UPDATE hapax_inbox_generations SET keep_seconds = 0`)
+		first, err := r.db.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		_, err = first.Exec(`UPDATE hapax_inbox_generations SET keep_seconds = 1`)
+		require.NoError(t, err)
+		db := sqldbtest.Open(t, r.dsn, sqldb.Options{Isolation: level})
+		opened := make(chan error, 1)
+		go func() {
+			i, err := inbox.Open(context.WithoutCancel(t.Context()), inbox.Options{DB: db, Dialect: r.dialect, Table: schema.Names{}.InboxTable()})
+			if err == nil {
+				err = i.Close()
+			}
+			opened <- err
+		}()
+		require.Eventually(t, func() bool {
+			return r.number(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+		}, 30*time.Second, 5*time.Millisecond)
+		require.NoError(t, first.Commit())
+		require.NoError(t, <-opened, level)
+		require.Greater(t, r.number(`SELECT keep_seconds FROM hapax_inbox_generations`), 1)
+	}
 }

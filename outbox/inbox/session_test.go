@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -52,4 +54,79 @@ func TestWhatLastsUntilTheCommitIsInNobodysWayTwice(t *testing.T) {
 	}
 	all.Wait()
 	r.exact(events)
+}
+
+// A handler that goes on after a lock that it did not get in time has its effect once, with
+// its mark. Where MySQL is told to (innodb_rollback_on_timeout), it has given up the whole
+// transaction then, and what the handler writes next would be durable by itself.
+func TestALockThatWasNotHadInTime(t *testing.T) {
+	eachServer(t, func(r *rig) {
+		held, err := r.db.BeginTx(t.Context(), nil)
+		if !assert.NoError(r.t, err) {
+			return
+		}
+		_, err = held.ExecContext(t.Context(), `UPDATE accounts SET balance = 1 WHERE id = 1`)
+		assert.NoError(r.t, err)
+		var release sync.Once
+		p := r.process(func(_ *inbox.Options, o *sqldb.Options) { o.LockTimeout = time.Second })
+		good := p.handler(r.effect)
+		late := p.handler(func(ctx context.Context, id string) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			if r.dialect == sqldb.Postgres {
+				_, _ = tx.ExecContext(ctx, `SAVEPOINT before`)
+			}
+			if _, err = tx.ExecContext(ctx, `UPDATE accounts SET balance = balance + 1 WHERE id = 1`); err != nil && r.dialect == sqldb.Postgres {
+				_, _ = tx.ExecContext(ctx, `ROLLBACK TO SAVEPOINT before`)
+			}
+			release.Do(func() { assert.NoError(r.t, held.Rollback()) })
+			return r.effect(ctx, id)
+		})
+		var all sync.WaitGroup
+		all.Go(func() { late.insist("late") })
+		for i := range 10 {
+			all.Go(func() { good.insist(fmt.Sprint("event-", i)) })
+		}
+		all.Wait()
+		r.exact(11)
+	})
+}
+
+// What a handler sets for the whole session, such as the schema of its tenant, is in nobody's
+// way when its transaction has ended.
+func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
+	for dialect, texts := range map[sqldb.Dialect][]string{
+		sqldb.Postgres: {
+			`SET search_path TO pg_catalog`, `SELECT set_config('search_path', 'pg_catalog', false)`, `SET ROLE pg_monitor`,
+			`SELECT 1; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY`, `DEALLOCATE ALL`,
+		},
+		sqldb.MySQL: {`USE mysql`, `SET SESSION TRANSACTION READ ONLY`, `SET @@sql_select_limit = 0`, `SET LOCAL sql_select_limit = 0`},
+	} {
+		for _, text := range texts {
+			t.Run(text, func(t *testing.T) {
+				r := newRigOn(t, dialect)
+				p := r.process(configured(func(c *inbox.Config) { c.Connections = 1 }))
+				p.db.SetMaxOpenConns(2)
+				setting := p.handler(nil)
+				once, err := dedup.New(dedup.Config{Scope: dedup.Scope{Service: "shop", Handler: "set"}, Strategy: setting.strategy})
+				assert.NoError(t, err)
+				setting.handle = once.Wrap(func(msg *message.Message) ([]*message.Message, error) {
+					tx, err := inbox.Tx(msg.Context())
+					if err == nil {
+						_, err = tx.ExecContext(msg.Context(), text)
+					}
+					return nil, err
+				})
+				good := p.handler(r.effect)
+				const events = 10
+				for i := range events {
+					assert.NoError(t, setting.deliver(fmt.Sprint("setting-", i), "payload"))
+					assert.NoError(t, good.deliver(fmt.Sprint("event-", i), "payload"))
+				}
+				assert.Equal(t, 2*events, r.number(`SELECT count(*) FROM hapax_inbox`))
+			})
+		}
+	}
 }

@@ -69,11 +69,11 @@ func New(config Config) (*Relay, error) {
 // Run publishes until ctx ends. Then it lets what is under way finish and gives
 // its shards back, so that another relay goes on at once. It returns an error
 // only when the outbox cannot be used at all at the start, such as for a missing
-// table; afterwards it waits for whatever is away.
+// table. It waits for whatever is away.
 func (r *Relay) Run(ctx context.Context) error {
 	// Everything but the start may be retried, so what retrying cannot mend has
-	// to be found here.
-	if _, err := r.table.anyWaiting(ctx); err != nil {
+	// to be found here. A database that is away is waited for, as later.
+	if _, err := r.table.anyWaiting(ctx); err != nil && !sqldb.IsLost(err) {
 		return fmt.Errorf("start relay: %w", err)
 	}
 	var all sync.WaitGroup

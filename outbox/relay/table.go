@@ -56,14 +56,34 @@ func NewTable(db *sql.DB, config outbox.Config) (*Table, error) {
 	return t, nil
 }
 
-// exec runs a statement with ? for placeholders, and says how many rows it met.
+// exec runs a statement with ? for placeholders, and says how many rows it met. It is a
+// transaction by itself.
 func (t *Table) exec(ctx context.Context, query string, args ...any) (int, error) {
 	result, err := t.db.ExecContext(ctx, t.dialect.Rebind(query), args...)
+	if sqldb.Retryable(err) && t.dialect != sqldb.SQLite {
+		result, err = t.execAgain(ctx, query, args)
+	}
 	if err != nil {
 		return 0, t.explain(err)
 	}
 	n, err := result.RowsAffected()
 	return int(n), err
+}
+
+// execAgain runs a statement that failed because of others at the same time. Under the
+// isolation that sql.isolation asks for it might fail again for as long as their
+// transactions last; read committed is enough for a relay.
+func (t *Table) execAgain(ctx context.Context, query string, args []any) (sql.Result, error) {
+	tx, err := t.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a COMMIT it does nothing
+	result, err := tx.ExecContext(ctx, t.dialect.Rebind(query), args...)
+	if err != nil {
+		return nil, err
+	}
+	return result, tx.Commit()
 }
 
 // query calls each for every row.
@@ -168,7 +188,8 @@ func (t *Table) inOrder(ctx context.Context, each func(*sql.Rows) error, query s
 	if t.dialect != sqldb.Postgres {
 		return t.query(ctx, each, query, args...)
 	}
-	tx, err := t.db.BeginTx(ctx, nil)
+	// Stricter levels would make it fail because of those who write, or them because of it.
+	tx, err := t.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/internal/written"
 	"github.com/hapax-go/hapax/outbox"
 	"github.com/hapax-go/hapax/outbox/schema"
 	"github.com/hapax-go/hapax/outbox/sqldb"
@@ -117,4 +122,59 @@ func TestHoldThatBecomesDueMeanwhileStays(t *testing.T) {
 	held.until = time.Now()
 	w.forget(usable, batch, read)
 	require.Same(t, held, w.held[unit{key: "bad"}])
+}
+
+// away is a database that nobody reaches.
+type away struct{}
+
+func (away) Connect(context.Context) (driver.Conn, error) {
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+}
+func (away) Driver() driver.Driver { return nil }
+
+// A database that is away when the relay begins is waited for, and that is said once.
+func TestADatabaseThatIsAwayAtTheStart(t *testing.T) {
+	db := sql.OpenDB(away{})
+	defer db.Close()
+	var said written.Text
+	r, err := New(Config{DB: db, Publisher: stubborn{}, RetryDelay: time.Millisecond, MaxRetryDelay: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- r.Run(ctx) }()
+	require.Eventually(t, func() bool { return r.Healthy() != nil }, 30*time.Second, time.Millisecond)
+	cancel()
+	require.NoError(t, <-ran)
+	require.Equal(t, 1, strings.Count(said.String(), "does not get on"), said.String())
+}
+
+// Relays that want the same shard at the same moment are no trouble, whatever the isolation
+// of the service's transactions is: one gets it, and the other looks at the next.
+func TestRelaysThatWantTheSameShard(t *testing.T) {
+	for _, level := range []string{"read-committed", "repeatable-read", "serializable"} {
+		t.Run(level, func(t *testing.T) {
+			db := sqldbtest.Open(t, sqldbtest.New(t, sqldb.Postgres), sqldb.Options{Isolation: level})
+			tables, err := schema.New(db, sqldb.Postgres, schema.Names{})
+			require.NoError(t, err)
+			_, err = tables.Up(t.Context())
+			require.NoError(t, err)
+			other, err := db.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			defer other.Rollback() //nolint:errcheck // after a COMMIT it does nothing
+			_, err = other.Exec(`UPDATE hapax_outbox_shards SET owner = 'other', token = token + 1, expires_at = 9000000000000 WHERE shard = 3`)
+			require.NoError(t, err)
+			r, err := New(Config{DB: db, Publisher: stubborn{}, Lease: time.Hour, Logger: slog.New(slog.DiscardHandler)})
+			require.NoError(t, err)
+			took := make(chan error, 1)
+			go func() { _, err := r.leases.tick(context.WithoutCancel(t.Context()), false); took <- err }()
+			require.Eventually(t, func() bool {
+				var waits bool
+				require.NoError(t, db.QueryRow(`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits))
+				return waits
+			}, 30*time.Second, 5*time.Millisecond)
+			require.NoError(t, other.Commit())
+			require.NoError(t, <-took)
+			require.Equal(t, outbox.Shards-1, r.Stats().Shards)
+		})
+	}
 }

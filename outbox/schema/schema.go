@@ -37,14 +37,7 @@ func New(db *sql.DB, dialect sqldb.Dialect, names Names) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare schema: %w", err)
 	}
-	version := names.Version
-	if names.Schema != "" {
-		version = names.Schema + "." + version
-	}
-	kind := map[sqldb.Dialect]database.Dialect{
-		sqldb.Postgres: database.DialectPostgres, sqldb.MySQL: database.DialectMySQL, sqldb.SQLite: database.DialectSQLite3,
-	}[dialect]
-	store, err := database.NewStore(kind, version)
+	store, version, err := newStore(dialect, names.table(names.Version))
 	if err != nil {
 		return nil, fmt.Errorf("prepare schema: %w", err)
 	}

@@ -160,6 +160,23 @@ func TestThePrintedSQLIsAllThereIs(t *testing.T) {
 	})
 }
 
+// A schema may be called as it likes.
+func TestASchemaWithTheNameOfAReservedWord(t *testing.T) {
+	dsn, names := sqldbtest.New(t, sqldb.Postgres), schema.Names{Schema: "user"}
+	tables, db := open(t, sqldb.Postgres, dsn, names)
+	require.ErrorIs(t, tables.Check(t.Context()), schema.ErrNotCurrent)
+	applied, err := tables.Up(t.Context())
+	require.NoError(t, err)
+	require.NotEmpty(t, applied)
+	again, _ := open(t, sqldb.Postgres, dsn, names)
+	require.NoError(t, again.Check(t.Context()))
+	applied, err = again.Up(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, applied)
+	var rows int
+	require.NoError(t, db.QueryRow(`SELECT count(*) FROM "user".hapax_inbox`).Scan(&rows))
+}
+
 func TestNamesAreChecked(t *testing.T) {
 	db := sqldbtest.Open(t, sqldbtest.New(t, sqldb.SQLite), sqldb.Options{})
 	for want, names := range map[string]schema.Names{

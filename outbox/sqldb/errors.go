@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -38,6 +39,11 @@ func IsRefused(err error) bool {
 	state, number := codes(err)
 	if failure, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		state = string(failure.SQLState[:])
+		// A value that is larger than max_allowed_packet: "unknown error", of which only
+		// the text tells.
+		if failure.Number == 1105 && strings.Contains(failure.Message, "max_allowed_packet") {
+			return true
+		}
 	}
 	switch class := state[:min(len(state), 2)]; class {
 	case "22", "23", "44", "45", "54", "P0": // data, integrity, WITH CHECK OPTION, SIGNAL, limits, RAISE

@@ -25,6 +25,12 @@ func openMySQL(ctx context.Context, dsn string, options Options) (*sql.DB, error
 	config.ParseTime, config.Loc = true, time.UTC
 	// One round trip a statement instead of three: prepare, run, close.
 	config.InterpolateParams = true
+	// The driver asks the server how much it takes, and sends larger statements in parts.
+	// It would otherwise guess 64 MiB, and a server that takes less, as MariaDB does where
+	// nobody set it, cuts the connection off.
+	if config.MaxAllowedPacket == mysql.NewConfig().MaxAllowedPacket {
+		config.MaxAllowedPacket = 0
+	}
 	config.Logger = &mysql.NopLogger{} // what it would write to standard error it returns too
 	if config.Timeout == 0 {
 		config.Timeout = 10 * time.Second

@@ -1,12 +1,16 @@
 package sqldb_test
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/outbox/sqldb"
@@ -86,4 +90,40 @@ func TestValidateIdentifier(t *testing.T) {
 	for _, name := range []string{"", "1x", "a b", "a;drop", "ü", "a.b", strings.Repeat("x", 64)} {
 		require.Error(t, sqldb.ValidateIdentifier(name))
 	}
+}
+
+// answering is a connection to MySQL that has a variable at zero, or has not, or is lost.
+type answering struct {
+	driver.Conn
+	zero, lost bool
+}
+
+func (a answering) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
+	if a.lost {
+		return nil, driver.ErrBadConn
+	}
+	return &answers{left: a.zero}, nil
+}
+
+type answers struct{ left bool }
+
+func (*answers) Columns() []string { return []string{"1"} }
+func (*answers) Close() error      { return nil }
+func (a *answers) Next([]driver.Value) error {
+	if !a.left {
+		return io.EOF
+	}
+	a.left = false
+	return nil
+}
+
+// A lock that was not had in time undoes the statement, unless MySQL is told to undo the
+// transaction (innodb_rollback_on_timeout).
+func TestWhatALockTimeoutUndoes(t *testing.T) {
+	timeout, deadlock, other := &mysql.MySQLError{Number: 1205}, &mysql.MySQLError{Number: 1213}, &mysql.MySQLError{Number: 1062}
+	require.False(t, sqldb.Undone(t.Context(), answering{zero: true}, timeout))
+	require.True(t, sqldb.Undone(t.Context(), answering{}, timeout))
+	require.True(t, sqldb.Undone(t.Context(), answering{lost: true}, timeout))
+	require.True(t, sqldb.Undone(t.Context(), answering{zero: true}, deadlock))
+	require.False(t, sqldb.Undone(t.Context(), answering{lost: true}, other))
 }

@@ -1,6 +1,8 @@
 package sqldb
 
 import (
+	"context"
+	"database/sql/driver"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
@@ -38,6 +40,26 @@ func StateOf(raw any) TxState {
 func EndsTransaction(err error) bool {
 	_, number := codes(err)
 	return number == 1213 || number == 1020 || number == 1614 || number == 1180 || IsLost(err)
+}
+
+// Undone is EndsTransaction for a driver's connection, as sql.Conn.Raw has it. A lock that
+// was not had in time undoes the statement, or the transaction where MySQL is told so
+// (innodb_rollback_on_timeout); so the server is asked. One that does not answer is taken
+// to have undone it all.
+func Undone(ctx context.Context, raw any, err error) bool {
+	if EndsTransaction(err) {
+		return true
+	}
+	conn, ok := raw.(driver.QueryerContext)
+	if _, number := codes(err); number != 1205 || !ok {
+		return false
+	}
+	rows, err := conn.QueryContext(ctx, `SELECT 1 FROM DUAL WHERE @@innodb_rollback_on_timeout = 0`, nil)
+	if err != nil {
+		return true
+	}
+	defer rows.Close()
+	return rows.Next(make([]driver.Value, 1)) != nil
 }
 
 // Interrupter returns a function that fails the statement which runs on a driver's
