@@ -12,14 +12,17 @@ import (
 func (l *Ledger) keep(ctx context.Context) {
 	ticker := time.NewTicker(l.config.Upkeep)
 	defer ticker.Stop()
+	full := l.full // nil after a failure: every call would bring on the next one
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case <-l.full:
+		case <-full:
 		}
+		full = l.full
 		if err := l.Maintain(ctx); err != nil && ctx.Err() == nil {
+			full = nil
 			l.config.Logger.Warn("maintain ledger: will try again", "table", l.config.Table, "every", l.config.Upkeep, "error", err)
 		}
 	}

@@ -2,6 +2,9 @@ package database_test
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/database"
+	"github.com/hapax-go/hapax/internal/written"
 )
 
 // Whoever reads the ledger's tables in a long transaction, as a backup does, keeps a table
@@ -54,5 +58,24 @@ func TestCallsDoNotWaitForABackup(t *testing.T) {
 		again := entry("first")
 		require.NoError(t, ledger.Claim(t.Context(), time.Minute, []*dedup.Entry{again}))
 		require.Equal(t, dedup.Duplicate, again.Verdict)
+	})
+}
+
+// Upkeep that fails is tried again at its time, however many events are marked meanwhile.
+func TestUpkeepThatFailsIsNotHurried(t *testing.T) {
+	onServers(t, func(t *testing.T, s server) {
+		table, log := s.tables(t), written.Text{}
+		_, err := s.connect(t).Exec(`DROP TABLE ` + table + `_packed`)
+		require.NoError(t, err)
+		ledger := s.open(t, table, database.Config{Upkeep: time.Hour, RunMarks: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		warnings := func() int { return strings.Count(log.String(), "level=WARN") }
+		for i := range 100 {
+			claimed := []*dedup.Entry{entry(fmt.Sprint(i))}
+			require.NoError(t, ledger.Claim(t.Context(), time.Minute, claimed))
+			require.NoError(t, ledger.Complete(t.Context(), claimed))
+			require.Eventually(t, func() bool { return warnings() > 0 }, 20*time.Second, time.Millisecond, "upkeep does not fail")
+		}
+		require.NoError(t, ledger.Close())
+		require.Equal(t, 1, warnings(), log.String())
 	})
 }
