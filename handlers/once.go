@@ -82,8 +82,12 @@ func Once(ctx context.Context, name string, effect func(ctx context.Context, key
 
 // claimEffect waits while another run has the effect.
 func claimEffect(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entry) error {
+	lease := journalLease
+	if _, resident := ledger.(dedup.Resident); resident {
+		lease = dedup.Forever
+	}
 	for {
-		if err := ledger.Claim(ctx, journalLease, entries); err != nil {
+		if err := ledger.Claim(ctx, lease, entries); err != nil {
 			return err
 		}
 		if entries[0].Verdict != dedup.InFlight {
@@ -104,6 +108,9 @@ func runEffect(ctx context.Context, ledger dedup.Ledger, entries []*dedup.Entry,
 	var renewing sync.WaitGroup
 	held := *entries[0] // the renewing must not meet what Complete writes
 	renewing.Go(func() {
+		if _, resident := ledger.(dedup.Resident); resident {
+			return // its leases have no end
+		}
 		ticker := time.NewTicker(journalLease / 3)
 		defer ticker.Stop()
 		for {

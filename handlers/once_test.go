@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,6 +151,40 @@ func TestRunsOfAnEffectExcludeEachOther(t *testing.T) {
 		runs.Wait()
 		require.ErrorContains(t, errors.Join(results...), "boom")
 		require.Equal(t, 2, charges)
+	})
+}
+
+// late is a ledger in memory whose heartbeats come too late, as they may where the
+// processors are busy, or the process was stopped for a while.
+type late struct{ *memory.Ledger }
+
+func (late) Renew(context.Context, time.Duration, []*dedup.Entry) error { return nil }
+
+// With a journal in memory no run takes over from one that still goes on.
+func TestALateHeartbeatLetsNoOtherRunIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := late{memory.New(memory.Config{})}
+		var running, together, charges atomic.Int32
+		typed, err := handlers.Adapt(func(ctx context.Context, o order) error {
+			return handlers.Once(ctx, "charge", func(context.Context, string) error {
+				together.Store(max(together.Load(), running.Add(1)))
+				defer running.Add(-1)
+				time.Sleep(10 * time.Minute)
+				charges.Add(1)
+				return nil
+			})
+		}, handlers.Options{Logger: quiet})
+		require.NoError(t, err)
+		var runs sync.WaitGroup
+		for range 2 {
+			runs.Go(func() {
+				run, _ := inside(t, handlers.Journal(ledger)(typed.Single))
+				_, _ = run(message.NewMessage("1", []byte(`{"id":"1"}`)))
+			})
+		}
+		runs.Wait()
+		require.EqualValues(t, 1, together.Load(), "two runs at once")
+		require.EqualValues(t, 1, charges.Load())
 	})
 }
 

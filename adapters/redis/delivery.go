@@ -32,7 +32,9 @@ type delivery struct {
 	settled atomic.Bool
 	// fenced: a commit found that the entry is not this member's any more.
 	fenced atomic.Bool
-	ctx    *adapters.DeliveryContext // of the message handed out last
+	// owed names a lease of this message whose release failed.
+	owed atomic.Pointer[mark]
+	ctx  *adapters.DeliveryContext // of the message handed out last
 }
 
 // Message implements flow.Delivery.

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +20,10 @@ type publisher struct {
 	closed atomic.Bool
 }
 
-// Publish appends the messages in order, in one round trip; concurrent
-// calls share round trips. After an error some may be in the stream, the first ones; publishing them again makes copies with the same event IDs, which consumers see through.
+// Publish appends the messages in order, in one round trip unless they are very many;
+// concurrent calls share round trips. After an error some may be in the stream, the first
+// ones; publishing them again makes copies with the same event IDs, which consumers see
+// through.
 func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	if p.closed.Load() || p.broker.isClosed() {
 		return fmt.Errorf("publish to %q: %w", topic, ErrClosed)
@@ -74,35 +77,51 @@ func (b *Broker) publishAll(publications []*publication) {
 	}
 }
 
-// append adds lots of entries to their streams in one pipeline. Each lot has an error of
-// its own: one that a stream refuses says nothing of the others.
+// append adds lots of entries to their streams, as many as it can in one pipeline. Each
+// lot has an error of its own: one that a stream refuses says nothing of the others. But
+// none of a lot goes before one of it that was refused: sent again, it would come in
+// another order.
 func (b *Broker) append(ctx context.Context, lots [][]encoded) []error {
-	pipe := b.client.Pipeline()
-	results := make([][]*redis.StringCmd, len(lots))
-	for i, entries := range lots {
-		results[i] = add(ctx, pipe, entries)
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	errs := make([]error, len(lots))
-	for i := range lots {
-		for _, result := range results[i] {
-			if errs[i] = result.Err(); errs[i] != nil {
-				break
+	errs, rest := make([]error, len(lots)), slices.Clone(lots)
+	for {
+		pipe := b.client.Pipeline()
+		results := make([]redis.Cmder, len(lots))
+		for i := range rest {
+			if errs[i] == nil && len(rest[i]) > 0 {
+				results[i], rest[i] = add(ctx, pipe, rest[i])
+			}
+		}
+		if pipe.Len() == 0 {
+			return errs
+		}
+		_, _ = pipe.Exec(ctx) // each command has its own error
+		for i, result := range results {
+			if result != nil {
+				errs[i] = result.Err()
 			}
 		}
 	}
-	return errs
 }
 
-func add(ctx context.Context, pipe redis.Pipeliner, entries []encoded) []*redis.StringCmd {
-	results := make([]*redis.StringCmd, len(entries))
-	for i := range entries {
-		e := &entries[i]
-		results[i] = pipe.XAdd(ctx, &redis.XAddArgs{Stream: e.topic, Values: []any{
-			redisstream.UUIDHeaderKey, &e.uuid, "metadata", &e.metadata, "payload", &e.body,
-		}})
+// appendLimit is the most entries of one script call; commitBytes is about how much they
+// may carry.
+const appendLimit = 512
+
+// add adds the first entries of a lot, those of one stream that may go together, and
+// returns the rest.
+func add(ctx context.Context, pipe redis.Pipeliner, entries []encoded) (redis.Cmder, []encoded) {
+	topic, args := entries[0].topic, []any(nil)
+	for size := 0; len(entries) > 0 && entries[0].topic == topic && size < commitBytes && len(args) < 3*appendLimit; entries = entries[1:] {
+		e := &entries[0]
+		args = append(args, &e.uuid, &e.metadata, &e.body)
+		size += len(e.metadata) + len(e.body)
 	}
-	return results
+	if len(args) > 3 {
+		return pipe.Eval(ctx, appendSource, []string{topic}, args...), entries
+	}
+	return pipe.XAdd(ctx, &redis.XAddArgs{Stream: topic, Values: []any{
+		redisstream.UUIDHeaderKey, args[0], "metadata", args[1], "payload", args[2],
+	}}), entries
 }
 
 // Close makes later calls of Publish fail. The broker stays open.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -164,14 +165,20 @@ func (r *reader) failed(err error) {
 		m.unseen, m.unassigned = true, true
 	}
 	log := r.broker.config.Logger
-	if redis.HasErrorPrefix(err, "NOGROUP") {
-		// Somebody deleted the stream or the group, or a fail-over lost it.
+	if groupIsGone(err) {
 		log.Error("the consumer group is gone: creating it anew, from the stream's beginning", "topic", r.topic, "group", r.subscription.Group)
 		err = r.broker.createGroup(context.Background(), r.topic, r.subscription.Group)
 	}
 	if err != nil {
 		log.Warn("read stream: trying again", "topic", r.topic, "group", r.subscription.Group, "error", err)
 	}
+}
+
+// groupIsGone reports that somebody deleted the stream or the group, or a fail-over lost
+// it. Where a script met it, the words stand anywhere in the error, and before version 7
+// never at its beginning.
+func groupIsGone(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "NOGROUP ") || strings.Contains(err.Error(), "ERR no such key"))
 }
 
 // fetch reads new entries, and looks whether others wait for their turn. Its context

@@ -8,6 +8,12 @@ import (
 	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
 )
 
+// appendSource is sent whole: it is part of pipelines, which cannot send it anew when the
+// server does not know it.
+//
+//go:embed scripts/append.lua
+var appendSource string
+
 //go:embed scripts/commit.lua
 var commitSource string
 

@@ -56,6 +56,7 @@ func (c *consumer) bury(d *delivery, reason string) {
 		d.done()
 		return
 	}
+	d.repay()
 	c.settled.Add(1)
 	c.submit(d, &unit{entries: []entry{d.own()}, outputs: []encoded{output}}, 10*time.Millisecond)
 }

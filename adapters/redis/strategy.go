@@ -104,6 +104,7 @@ func (s *strategy) DeadLetter(_ context.Context, event *dedup.Event, letter dedu
 	if err != nil {
 		return err
 	}
+	d.repay()
 	if err := d.member.consumer.await(&unit{outputs: []encoded{output}, entries: []entry{d.own()}}, d.member); err != nil {
 		d.fence(err)
 		return fmt.Errorf("dead-letter to %q: %w", letter.Topic, err)
@@ -195,18 +196,41 @@ func (c *claim) decide() error {
 // Release implements dedup.Claim. An optimistic claim holds nothing, unless its commit
 // had to take leases.
 func (c *claim) Release(ctx context.Context) {
-	args := make([]any, 0, 2*len(c.unit.marks))
-	for _, mark := range c.unit.marks {
+	consumer := c.member.consumer
+	if err := consumer.release(ctx, c.unit.marks); err != nil {
+		for i, d := range c.deliveries {
+			d.owed.Store(&c.unit.marks[i])
+		}
+		consumer.broker.config.Logger.Warn("release claim: copies of the event wait until it is committed or buried, or this consumer's lease is over", "error", err)
+	}
+}
+
+// release drops the leases that marks were to be made with.
+func (c *consumer) release(ctx context.Context, marks []mark) error {
+	args := make([]any, 0, 2*len(marks))
+	for _, mark := range marks {
 		if mark.token != 0 {
 			args = append(args, mark.id[:], binary.BigEndian.AppendUint64(nil, mark.token))
 		}
 	}
 	if len(args) == 0 {
+		return nil
+	}
+	return releaseScript.Run(ctx, c.broker.client, []string{c.leases}, args...).Err()
+}
+
+// repay drops a lease whose release failed, before the message is buried: nobody would
+// drop it after that.
+func (d *delivery) repay() {
+	owed := d.owed.Swap(nil)
+	if owed == nil {
 		return
 	}
-	keys := []string{c.member.consumer.leases}
-	if err := releaseScript.Run(ctx, c.strategy.broker.client, keys, args...).Err(); err != nil {
-		c.strategy.broker.config.Logger.Warn("release claim: others wait until this consumer's lease is over", "error", err)
+	c := d.member.consumer
+	ctx, cancel := context.WithTimeout(context.Background(), c.broker.config.Timeout)
+	defer cancel()
+	if err := c.release(ctx, []mark{*owed}); err != nil {
+		c.broker.config.Logger.Warn("release claim: copies of the event wait until this consumer's lease is over", "position", d.Position, "error", err)
 	}
 }
 

@@ -151,7 +151,7 @@ func (c *consumer) loadThese(ctx context.Context, m *membership, args []any) (lo
 // arbitrate asks who is to handle the deliveries that have a lane, and returns those
 // that are for this member.
 func (c *consumer) arbitrate(ctx context.Context, m *membership, deliveries []*delivery) ([]*delivery, error) {
-	args := []any{m.name, c.subscription.Group, c.keys.mail, c.broker.config.Lease.Milliseconds()}
+	args := []any{m.name, c.subscription.Group, c.keys.mail}
 	var asked []*delivery
 	for _, d := range deliveries {
 		if d.lane != "" {

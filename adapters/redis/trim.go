@@ -83,7 +83,7 @@ func (c *consumer) removeIdle(ctx context.Context) error {
 		if other.Pending > 0 || other.Idle < c.broker.config.Lease+c.broker.config.IdleConsumer {
 			continue
 		}
-		err := removeScript.Run(ctx, c.broker.client, []string{c.keys.members, c.topic}, other.Name, c.subscription.Group).Err()
+		err := removeScript.Run(ctx, c.broker.client, []string{c.keys.members, c.topic, c.keys.mail + other.Name}, other.Name, c.subscription.Group).Err()
 		if err != nil && err != redis.Nil { //nolint:errorlint // go-redis returns it as it is
 			return fmt.Errorf("remove idle consumer: %w", err)
 		}

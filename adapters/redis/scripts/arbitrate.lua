@@ -3,7 +3,7 @@
 -- order. Called with the turn, so nobody reads further in between.
 --
 -- KEYS: members, stream, lanes
--- ARGV: consumer, group, prefix of mail keys, lease in ms, then (lane, entry ID)...
+-- ARGV: consumer, group, prefix of mail keys, then (lane, entry ID)...
 -- Returns false when this consumer is no member, else the indexes given away, from 0; or {-1}
 -- when a lane, or an entry, belongs to one that is no member any more.
 local consumer, group = ARGV[1], ARGV[2]
@@ -32,7 +32,7 @@ local function member(name)
 end
 
 local given = {}
-for i = 5, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local lane, id = ARGV[i], ARGV[i + 1]
   local owner, last = consumer, id
   local held = redis.call('HGET', KEYS[3], lane)
@@ -49,8 +49,8 @@ for i = 5, #ARGV, 2 do
   redis.call('HSET', KEYS[3], lane, owner .. ' ' .. last)
   if owner ~= consumer then
     redis.call('XCLAIM', KEYS[2], group, owner, 0, id, 'RETRYCOUNT', 0, 'JUSTID')
-    redis.call('SET', ARGV[3] .. owner, 1, 'PX', ARGV[4])
-    given[#given + 1] = (i - 5) / 2
+    redis.call('SET', ARGV[3] .. owner, 1) -- until it looks, leaves or is taken for dead
+    given[#given + 1] = (i - 4) / 2
   end
 end
 return given

@@ -18,6 +18,7 @@ local fenced = {}
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
   if dead ~= consumer then
     redis.call('ZREM', KEYS[1], dead)
+    redis.call('DEL', string.sub(KEYS[5], 1, -#consumer - 1) .. dead) -- its mail
     fenced[#fenced + 1] = dead
   end
 end

@@ -12,14 +12,17 @@ import (
 func (l *Ledger) keep(ctx context.Context) {
 	ticker := time.NewTicker(l.config.Upkeep)
 	defer ticker.Stop()
+	full := l.full // nil after a failure: every call would bring on the next one
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case <-l.full:
+		case <-full:
 		}
+		full = l.full
 		if err := l.Maintain(ctx); err != nil && ctx.Err() == nil {
+			full = nil
 			l.config.Logger.Warn("maintain ledger: will try again", "table", l.config.Table, "every", l.config.Upkeep, "error", err)
 		}
 	}
@@ -67,8 +70,10 @@ var errBusy = errors.New("another process maintains the ledger")
 //	         turn                   pack…, describe, seal                clear
 //	empty ──────────► full ─────────────────────────────────► stale ─────────────► empty
 //
-// That is the stage of the hot table not in use. turn, seal and clear have the
-// lock alone, for as long as it takes to change a row or so.
+// That is the stage of the hot table not in use. turn and seal have the lock alone,
+// for as long as it takes to change a row or so. clear shares it with all calls: none
+// looks into a table that is stale or empty, and whoever reads that table in a long
+// transaction, such as a backup, keeps it from being emptied for as long.
 type keeper struct {
 	*Ledger
 	conn *sql.Conn
@@ -112,9 +117,9 @@ func (k keeper) step(ctx context.Context) (more bool, err error) {
 			return t.enter(ctx, t.slot, stageStale, t.turnedAt)
 		})
 	case seen.stage == stageStale:
-		return true, k.alone(ctx, seen, func(t *transaction) error {
+		return true, k.with(ctx, false, seen, func(t *transaction) error {
 			if err := t.exec(ctx, t.sql.empty(t.other())); err != nil {
-				return fmt.Errorf("empty %s, for which the user needs the right to TRUNCATE (MySQL: DROP): %w", t.other(), err)
+				return fmt.Errorf("empty %s, for which the user needs the right to TRUNCATE (MySQL: DROP), and nobody may be reading it: %w", t.other(), err)
 			}
 			return t.enter(ctx, t.slot, stageEmpty, t.turnedAt)
 		})
@@ -125,10 +130,15 @@ func (k keeper) step(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-// alone runs a step that has the lock alone, unless the state has changed since
-// it was seen: then somebody else took the step.
+// alone runs a step that has the lock alone.
 func (k keeper) alone(ctx context.Context, seen state, work func(*transaction) error) error {
-	return k.attempt(ctx, k.conn, true, func(t *transaction) error {
+	return k.with(ctx, true, seen, work)
+}
+
+// with runs a step, unless the state has changed since it was seen: then somebody
+// else took the step.
+func (k keeper) with(ctx context.Context, exclusive bool, seen state, work func(*transaction) error) error {
+	return k.attempt(ctx, k.conn, exclusive, func(t *transaction) error {
 		if t.state != seen {
 			return errBusy
 		}

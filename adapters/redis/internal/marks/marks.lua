@@ -124,8 +124,10 @@ local function tidy(number)
   rewrite(prefix .. number, living)
 end
 
--- The directory, with the time of the call that stored it.
+-- The directory, with the time of the call that stored it. Who lost it, to a server that
+-- may evict keys, finds more dead marks than it has counted.
 local function storeDirectory()
+  count = math.max(count, 0)
   call('SET', sub(prefix, 1, -2), string.format('%d %d %d %d %d %d', level, split, cursor, passed, count, current))
 end
 

@@ -1,10 +1,13 @@
 package marks_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/dedup"
 )
 
 const day = 24 * time.Hour
@@ -62,4 +65,17 @@ func TestAFormerWindowGoes(t *testing.T) {
 			require.Equal(t, 2500, month.find(40_000, 42_500, 9*day))
 		})
 	}
+}
+
+// A server that may evict keys (redis.allow_eviction) can evict the directory: what was
+// marked may be forgotten, and what comes is marked all the same.
+func TestALostDirectory(t *testing.T) {
+	week := newMarked(t)
+	week.put(0, 5_000, 0)
+	require.NoError(t, week.client.Del(t.Context(), week.Key).Err())
+	for i := 5_000; i < 5_010; i++ { // few, so that more dead ones are removed than there are
+		id := dedup.NewID(dedup.Scope{}, fmt.Sprint(i))
+		require.NoError(t, putAll.Run(t.Context(), week.client, []string{week.Key, week.windows}, week.SliceLength(), (9*day).Milliseconds(), id[:]).Err())
+	}
+	require.Equal(t, 10, week.find(5_000, 5_010, 9*day))
 }
