@@ -6,7 +6,7 @@
 //
 //	fetch ─► flow ─► handler ─► claim.Commit ─► transactor ─► one transaction:
 //	         in order per key,                  outputs, at once as they come
-//	         many at a time                     processed IDs, a record a partition
+//	         many at a time                     processed IDs, by partition
 //	                                            offsets, in the member's name
 //
 // A consumer has two clients. One is the member of the group, and knows nothing of
