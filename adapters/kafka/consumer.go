@@ -42,6 +42,7 @@ type consumer struct {
 	polled  chan struct{} // closed when poll has ended
 
 	woken atomic.Pointer[context.CancelFunc] // ends the poll of now
+	anew  atomic.Bool                        // the next poll is to begin anew in the group
 
 	joined     chan struct{} // closed at the first assignment
 	rejected   chan error    // why the group does not take this member in
@@ -168,10 +169,18 @@ func (c *consumer) poll() {
 			client.AllowRebalance()
 			return
 		}
+		anew := c.anew.Swap(false)
 		if c.fenced(client) {
 			client.AllowRebalance()
 			c.broker.counters.lost.Add(int64(len(c.owned())))
 			c.logger.Warn("the group took this consumer for gone and gave it another member ID: beginning anew with its partitions")
+			if !c.reenter() {
+				return
+			}
+			continue
+		}
+		if anew {
+			client.AllowRebalance()
 			if !c.reenter() {
 				return
 			}

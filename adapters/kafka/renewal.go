@@ -152,7 +152,18 @@ func (c *consumer) fenced(client *membership) bool {
 	})
 }
 
-// wake makes poll look whether the consumer is fenced.
+// giveUp gives the partitions of an item up, whose messages nobody here hands out again,
+// and makes poll begin anew in the group: their next owner gets the messages.
+func (c *consumer) giveUp(it *item) {
+	for _, d := range it.deliveries {
+		d.partition.lose(errRevoked)
+	}
+	c.logger.Warn("an output that was sent already is refused: beginning anew in the group, so that its event is handled again", "error", *it.failure.Load())
+	c.anew.Store(true)
+	c.wake()
+}
+
+// wake makes poll look whether the consumer is fenced, or is to begin anew.
 func (c *consumer) wake() {
 	if wake := c.woken.Load(); wake != nil {
 		(*wake)()
