@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/hapax-go/hapax/adapters/kafka/raw"
+	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/framework/config"
 	"github.com/hapax-go/hapax/internal/servers"
@@ -51,5 +52,23 @@ func TestTopicsOfKafkaAreCalledAsTheConfigSays(t *testing.T) {
 	}
 	find("shipments", `"item"`)
 	find("builds_x64", `"order_id"`)
+	require.NoError(t, stop())
+}
+
+// An event that has just fitted fails: its letter says more than the event did, and fits too.
+func TestTheLetterOfALargeEventFits(t *testing.T) {
+	const payload = 100_000
+	cfg, _ := onKafka(t, "consumer: {max_deliveries: -1}\n")
+	cfg.Kafka.MaxPayload = payload + 200
+	service := newService(t, cfg)
+	framework.Handle(service, "orders", func(context.Context, Order) error {
+		panic(strings.Repeat("no such customer, ", 200))
+	})
+	publish(t, service, "orders", "1", Order{Item: strings.Repeat("x", payload-len(`{"id":"","item":""}`))})
+	stop := start(t, service)
+	letter := read(t, service, "orders.dead", 1)[0]
+	require.Len(t, letter.Payload, payload)
+	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadError), "no such customer")
+	require.NotEmpty(t, letter.Metadata.Get(dedup.MetaDeadStack))
 	require.NoError(t, stop())
 }
