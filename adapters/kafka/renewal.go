@@ -90,7 +90,7 @@ func (b *Broker) produce(ctx context.Context, topic string, records []*kgo.Recor
 // messages say nothing about the new one. It waits while the topic is missing, and
 // reports whether the consumer goes on.
 func (c *consumer) rejoin() bool {
-	for told := false; ; {
+	for told := ""; ; {
 		anew, err := c.refresh()
 		if err == nil {
 			if !anew {
@@ -99,9 +99,9 @@ func (c *consumer) rejoin() bool {
 			c.logger.Warn("the topic was deleted and made anew: consuming the new one from its start")
 			return c.reenter()
 		}
-		if !told && c.polling.Err() == nil {
-			told = true
-			c.logger.Error("the topic was deleted: waiting until it is made anew", "error", err)
+		if told != err.Error() && c.polling.Err() == nil {
+			told = err.Error()
+			c.logger.Error("the topic was deleted, or was made anew and cannot be consumed: looking again until it can", "error", err)
 		}
 		select {
 		case <-time.After(5 * renewPause):
