@@ -12,6 +12,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/adapters/kafka"
@@ -186,4 +188,43 @@ func TestRecreatedTopicWithFewerPartitions(t *testing.T) {
 	told("the topic was deleted, or")
 	require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{topic}))
 	told("has 2 partitions, expected 1")
+}
+
+// Brokers before 3.1 say no more of a topic that was made anew than that it does not have the
+// offset.
+func TestRecreatedTopicOfOldBrokers(t *testing.T) {
+	t.Parallel()
+	for name, version := range map[string]*kversion.Versions{"2.7": kversion.V2_7_0(), "3.0": kversion.V3_0_0()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			brokers := fakeKafka(t, kfake.MaxVersions(version))
+			broker, err := kafka.Open(t.Context(), fast(brokers))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, broker.Close()) }()
+			topic := newTopic(t)
+			require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{topic}))
+			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: time.Second})
+			require.NoError(t, err)
+			messages, err := subscriber.Subscribe(t.Context(), topic)
+			require.NoError(t, err)
+			pass := func(ids ...string) {
+				t.Helper()
+				for _, id := range ids {
+					require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage(id, nil)))
+				}
+				for _, id := range ids {
+					select {
+					case msg := <-messages:
+						require.Equal(t, id, msg.UUID)
+						msg.Ack()
+					case <-time.After(30 * time.Second):
+						require.FailNow(t, "no message", id)
+					}
+				}
+			}
+			pass("1", "2", "3", "4", "5")
+			require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{topic}))
+			pass("6", "7", "8")
+		})
+	}
 }
