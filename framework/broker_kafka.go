@@ -34,11 +34,11 @@ func openKafka(ctx context.Context, cfg *config.Config, logger *slog.Logger) (ad
 			return strings.TrimSpace(string(token)), err
 		}
 	}
+	// What the adapter is asked for has its name at the broker already. Kafka's naming
+	// rule, and the name of another topic that is called so in the code, are not for it.
 	names := map[string]string{}
-	for logical, topic := range cfg.Topics {
-		if topic.Name != "" {
-			names[logical] = topic.Name
-		}
+	for _, name := range topicNamesOf(cfg) {
+		names[name] = name
 	}
 	return kafka.Open(ctx, kafka.Config{
 		Brokers:            block.Brokers,

@@ -44,3 +44,14 @@ func TestStartChecksNames(t *testing.T) {
 	require.Contains(t, log.String(), `hapax.yaml:7:10: topics.ordrs: no handler reads this topic or names it in To: did you mean`)
 	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
 }
+
+// All that is wrong with the handlers is told at once.
+func TestStartNamesEveryWrongHandler(t *testing.T) {
+	service := newService(t, parse(t, "handlers:\n  ordrs: {window: 2d}\n"))
+	framework.Handle(service, "orders", func(Order) {})
+	framework.Handle(service, "returns", nil)
+	err := service.Run(t.Context())
+	require.ErrorContains(t, err, `handler "orders" of topic "orders": adapt handler: `)
+	require.ErrorContains(t, err, `handler "returns" of topic "returns": adapt handler: `)
+	require.ErrorContains(t, err, `handlers.ordrs: no handler has this name`)
+}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/hapax-go/hapax/handlers"
 )
 
 // Run checks the service, takes messages until ctx ends, then drains: nothing new
@@ -118,6 +120,9 @@ func (s *Service) check(ctx context.Context) error {
 		names[r.name] = r
 		if r.topic == "" {
 			errs = append(errs, fmt.Errorf("%s: the topic is empty", r.label()))
+		}
+		if _, err := handlers.Adapt(r.fn, r.options); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r.label(), err))
 		}
 	}
 	errs = append(errs, s.config.CheckHandlers(slices.Collect(maps.Keys(names))))

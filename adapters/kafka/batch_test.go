@@ -20,16 +20,16 @@ import (
 )
 
 // batcher runs a consumer whose handler takes many events at once and has no outputs.
-func batcher(t *testing.T, config kafka.Config, topic string) (broker *kafka.Broker, stop func()) {
+func batcher(t *testing.T, config kafka.Config, topic, group string, size int) (broker *kafka.Broker, stop func()) {
 	t.Helper()
 	broker, err := kafka.Open(t.Context(), config)
 	require.NoError(t, err)
 	scope := dedup.Scope{Service: "test", Handler: "handler"}
-	strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: "group", Window: time.Hour})
+	strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: group, Window: time.Hour})
 	require.NoError(t, err)
 	once, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
 	require.NoError(t, err)
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: 200 * time.Millisecond, MaxDeliveries: -1})
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: group, DrainTimeout: 200 * time.Millisecond, MaxDeliveries: -1})
 	require.NoError(t, err)
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 10 * time.Second}, watermill.NopLogger{})
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func batcher(t *testing.T, config kafka.Config, topic string) (broker *kafka.Bro
 			err = errors.Join(err, msg.Context().Err())
 		}
 		return nil, err
-	}, dedup.Batching{Size: 20, Wait: time.Second})
+	}, dedup.Batching{Size: size, Wait: time.Second})
 	router.AddConsumerHandler("handler", topic, subscriber, func(msg *message.Message) error {
 		_, err := handle(msg)
 		return err
@@ -53,6 +53,17 @@ func batcher(t *testing.T, config kafka.Config, topic string) (broker *kafka.Bro
 		ended.Wait()
 		require.NoError(t, broker.Close())
 	}
+}
+
+// events are of keys of their own, so that they can be in one batch.
+func events(count int) (list []*message.Message) {
+	for i := range count {
+		event := message.NewMessage(fmt.Sprint(i), []byte(`{}`))
+		event.Metadata.Set(dedup.MetaEventID, fmt.Sprint(i))
+		event.Metadata.Set(dedup.MetaKey, fmt.Sprint(i))
+		list = append(list, event)
+	}
+	return list
 }
 
 // A batch is of two partitions, and its transaction is aborted until one of them has
@@ -74,19 +85,12 @@ func TestBatchThatLosesAPartition(t *testing.T) {
 		return errors.New("no commit for now")
 	})
 	defer disarm()
-	first, stop := batcher(t, config, topic)
+	first, stop := batcher(t, config, topic, "group", 20)
 	defer stop()
-	var events []*message.Message
-	for i := range 20 {
-		event := message.NewMessage(fmt.Sprint(i), []byte(`{}`))
-		event.Metadata.Set(dedup.MetaEventID, fmt.Sprint(i))
-		event.Metadata.Set(dedup.MetaKey, fmt.Sprint(i))
-		events = append(events, event)
-	}
-	require.NoError(t, first.Publisher().Publish(topic, events...))
+	require.NoError(t, first.Publisher().Publish(topic, events(20)...))
 	await(t, aborted, "the batch does not come to its commit")
 
-	second, stop := batcher(t, config, topic)
+	second, stop := batcher(t, config, topic, "group", 20)
 	defer stop()
 	require.Eventually(t, func() bool {
 		stats, err := second.Stats(t.Context())
@@ -97,4 +101,28 @@ func TestBatchThatLosesAPartition(t *testing.T) {
 		lag, err := second.Lag(t.Context(), "group", topic)
 		return err == nil && lag == 0
 	}, 20*time.Second, 10*time.Millisecond, "messages of the partition that stayed are stuck")
+}
+
+// The IDs of a batch take more room than a message may have.
+func TestBatchOfManyIDs(t *testing.T) {
+	t.Parallel()
+	for name, brokers := range map[string][]string{"fake": fakeKafka(t), "real": realKafka(t)} {
+		t.Run(name, func(t *testing.T) {
+			config := fast(brokers)
+			config.Partitions, config.MaxPayload = 1, 1024
+			config.SessionTimeout, config.TransactionTimeout = 30*time.Second, 20*time.Second
+			topic, group := newTopic(t), newTopic(t)
+			broker, stop := batcher(t, config, topic, group, 500)
+			defer stop()
+			require.NoError(t, broker.Publisher().Publish(topic, events(500)...))
+			require.Eventually(t, func() bool {
+				lag, err := broker.Lag(t.Context(), group, topic)
+				return err == nil && lag == 0
+			}, 20*time.Second, 10*time.Millisecond, "the batch is not committed")
+			require.Eventually(t, func() bool {
+				stats, err := broker.Stats(t.Context())
+				return err == nil && stats.IDs == 500 && stats.Aborts == 0
+			}, 20*time.Second, 10*time.Millisecond, "not all IDs are known, or transactions were aborted")
+		})
+	}
 }

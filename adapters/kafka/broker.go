@@ -34,6 +34,8 @@ type Broker struct {
 	admin  *kadm.Client
 	names  sync.Map // logical name → Kafka's, of topics published to
 	topics sync.Map // Kafka name → number of partitions, of topics known to exist
+	// letters are the Kafka names of topics that dead letters were sent to.
+	letters *sync.Map
 	// transactionsV2: the cluster has KIP-890, which makes partitions part of a
 	// transaction by producing to them.
 	transactionsV2 bool
@@ -60,11 +62,12 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 	// gathers by itself.
 	// What is published here may be given up while a request is on its way and nobody
 	// knows its outcome: the callers publish again, under the same event IDs.
-	client, err := config.newClient(roleShared, append(config.producing(roleShared), kgo.ProducerLinger(0), kgo.AllowIdempotentProduceCancellation())...)
+	letters := new(sync.Map)
+	client, err := config.newClient(roleShared, append(config.producing(roleShared, letters), kgo.ProducerLinger(0), kgo.AllowIdempotentProduceCancellation())...)
 	if err != nil {
 		return nil, fmt.Errorf("open kafka client: %w", err)
 	}
-	b := &Broker{config: config, client: client, admin: kadm.NewClient(client), subscribers: map[*subscriber]struct{}{}, windows: map[string]time.Duration{}, renewals: renewals{counts: map[string]int{}}}
+	b := &Broker{config: config, client: client, admin: kadm.NewClient(client), letters: letters, subscribers: map[*subscriber]struct{}{}, windows: map[string]time.Duration{}, renewals: renewals{counts: map[string]int{}}}
 	features, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, client)
 	if err != nil {
 		client.Close()

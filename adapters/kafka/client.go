@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -80,11 +81,18 @@ func (c *Config) newClient(r role, options ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append(all, options...)...)
 }
 
-// producing is what both kinds of producer share.
-func (c *Config) producing(r role) []kgo.Opt {
+// producing is what both kinds of producer share. letters are the topics, by their Kafka
+// names, that dead letters go to.
+func (c *Config) producing(r role, letters *sync.Map) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RecordPartitioner(partitioner),
-		kgo.ProducerBatchMaxBytes(int32(c.MaxPayload) + batchOverhead),
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+			limit := int32(c.MaxPayload) + batchOverhead
+			if _, are := letters.Load(topic); are {
+				limit += letterRoom
+			}
+			return limit
+		}),
 		// Existence of a topic is checked before the first record to it; what
 		// is missed here was deleted just now.
 		kgo.UnknownTopicRetries(4),
@@ -95,6 +103,10 @@ func (c *Config) producing(r role) []kgo.Opt {
 // batchOverhead is what a batch of one record takes besides its key, headers and
 // value.
 const batchOverhead = 1024
+
+// letterRoom is how much larger than its event a dead letter may be: it says why as well,
+// with an error and a stack that handlers bound.
+const letterRoom = 8 << 10
 
 // clientLog passes what franz-go has to say on: its warnings are about single
 // requests that it retries, so they are debugging here.

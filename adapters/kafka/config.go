@@ -72,7 +72,8 @@ type Config struct {
 	// start of a consumer: nothing is ever forgotten early. Default 1 GiB.
 	MaxIDMemory int64
 	// MaxPayload is the largest message in bytes, its metadata included. It
-	// must not exceed max.message.bytes of the topics. Default 1,000,000.
+	// must not exceed max.message.bytes of the topics. A dead letter may have 8 KiB
+	// more, to say why. Default 1,000,000.
 	MaxPayload int
 	// CommitInterval is how often offsets of messages that were acked outside of
 	// a transaction are committed. Default 100ms.

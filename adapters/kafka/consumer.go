@@ -42,6 +42,7 @@ type consumer struct {
 	polled  chan struct{} // closed when poll has ended
 
 	woken atomic.Pointer[context.CancelFunc] // ends the poll of now
+	anew  atomic.Bool                        // the next poll is to begin anew in the group
 
 	joined     chan struct{} // closed at the first assignment
 	rejected   chan error    // why the group does not take this member in
@@ -168,10 +169,18 @@ func (c *consumer) poll() {
 			client.AllowRebalance()
 			return
 		}
+		anew := c.anew.Swap(false)
 		if c.fenced(client) {
 			client.AllowRebalance()
 			c.broker.counters.lost.Add(int64(len(c.owned())))
 			c.logger.Warn("the group took this consumer for gone and gave it another member ID: beginning anew with its partitions")
+			if !c.reenter() {
+				return
+			}
+			continue
+		}
+		if anew {
+			client.AllowRebalance()
 			if !c.reenter() {
 				return
 			}
@@ -242,13 +251,22 @@ func (c *consumer) take(fetches kgo.Fetches, batch []*delivery) []*delivery {
 	defer c.mu.Unlock()
 	fetches.EachRecord(func(r *kgo.Record) {
 		p := c.partitions[r.Partition]
+		state := open
+		if r.Attrs.IsControl() {
+			state = settled
+		}
 		switch {
 		case p == nil:
-		case r.Attrs.IsControl():
-			if p.progress.begin(r.Offset, settled) {
-				c.offsets.Store(true)
+		case !p.progress.begin(r.Offset, state):
+			// The client has set its position back. Brokers before 3.1 do not tell it that
+			// the topic is another one, only that it does not have the offset.
+			if !c.anew.Swap(true) {
+				c.logger.Warn("the offsets of a partition begin again: the topic was made anew, or its log was cut; beginning anew in the group", "partition", r.Partition, "offset", r.Offset)
+				c.wake()
 			}
-		case p.progress.begin(r.Offset, open):
+		case state == settled:
+			c.offsets.Store(true)
+		default:
 			d := &delivery{partition: p, record: r, attempts: 1}
 			d.Position = c.topic + "/" + strconv.Itoa(int(r.Partition)) + "@" + strconv.FormatInt(r.Offset, 10)
 			d.counted.Store(true)

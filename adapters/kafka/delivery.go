@@ -117,6 +117,7 @@ func (d *delivery) Nacked() (time.Duration, bool) {
 	}
 	d.RetryAfter(0)
 	d.attempts++
+	d.partition.postpone(d.record.Offset, after)
 	return after, true
 }
 

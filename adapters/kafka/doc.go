@@ -6,7 +6,7 @@
 //
 //	fetch ─► flow ─► handler ─► claim.Commit ─► transactor ─► one transaction:
 //	         in order per key,                  outputs, at once as they come
-//	         many at a time                     processed IDs, a record a partition
+//	         many at a time                     processed IDs, by partition
 //	                                            offsets, in the member's name
 //
 // A consumer has two clients. One is the member of the group, and knows nothing of
@@ -57,7 +57,9 @@
 //
 // A topic that is deleted and made anew is taken up. Stop its consumers first all
 // the same: one that still handles messages of the old topic may commit their
-// offsets on the new one, which is then consumed from there.
+// offsets on the new one, which is then consumed from there. Brokers before 3.1 do not
+// tell consumers that it is another one: that shows only while it has fewer messages than
+// the consumer had read of the old one.
 //
 // The protocol of a group (ServerSideGroups) is changed while all of its consumers are
 // stopped. A broker that converts a group in the middle of a rebalance gives partitions

@@ -8,7 +8,7 @@ import (
 )
 
 // A record of the log of processed IDs has the IDs that one transaction has
-// processed of one partition:
+// processed of one partition, or some of them:
 //
 //	version 1 byte = 1 | count uvarint | count × (16 bytes ID, 4 bytes digest)
 //
@@ -17,6 +17,9 @@ const (
 	logVersion = 1
 	logEntry   = 20
 )
+
+// maxLogged is how many IDs a record may have, where a message has at most so many bytes.
+func maxLogged(payload int) int { return max(payload/logEntry, 1) }
 
 func appendIDs(buffer []byte, entries []*dedup.Entry) []byte {
 	buffer = append(buffer, logVersion)

@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"sort"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +29,7 @@ type item struct {
 	released atomic.Bool
 
 	done chan struct{}
-	err  error // of the end; read after done
+	err  error // of the end, or why it did not begin; read after done
 
 	oneDelivery [1]*delivery
 	oneEntry    [1]*dedup.Entry
@@ -64,48 +66,69 @@ func (t *transactor) publish(ctx context.Context, it *item, outputs []dedup.Outp
 // enlist puts the item's IDs among the pending ones, unless another copy is there
 // or was committed since the claim. It waits for the outcome of a pending copy:
 // only a durable one may make this a duplicate (I4).
+//
+// An item keeps what it has while it waits for the rest. All ask for IDs in the same
+// order, so that no two batches wait for each other's.
 func (it *item) enlist() error {
-	for i := 0; i < len(it.entries); {
-		entry, p := it.entries[i], it.deliveries[i].partition
-		p.mu.Lock()
-		// Asked again after waiting: the copy may have been committed, and its ID may
-		// have found no place in the table.
-		if err := p.undecidable(); err != nil {
-			p.mu.Unlock()
+	if len(it.entries) > 1 {
+		sort.Sort(byID{it})
+	}
+	for i := range it.entries {
+		if err := it.enlistOne(i); err != nil {
 			it.withdraw(i)
+			it.err = err
+			close(it.done) // another copy may have seen it and wait
 			return err
 		}
-		if other := p.pending[entry.ID]; other != nil {
-			p.mu.Unlock()
-			// Two batches may wait for each other's events: give up what is
-			// held before waiting, and begin anew.
-			it.withdraw(i)
-			<-other.done
-			i = 0
-			continue
-		}
-		verdict := p.ids.verdict(entry.ID, entry.Digest, time.Now())
-		if verdict == dedup.Fresh {
-			p.pending[entry.ID] = it
-			p.mu.Unlock()
-			i++
-			continue
-		}
-		p.mu.Unlock()
-		it.withdraw(i)
-		if verdict == dedup.Conflict {
-			return fmt.Errorf("event %q: %w", entry.EventID, dedup.ErrConflict)
-		}
-		if len(it.entries) > 1 {
-			return fmt.Errorf("event %q of a batch was committed by another copy: %w", entry.EventID, errBatchSplit)
-		}
-		return dedup.ErrLostRace
 	}
 	for _, d := range it.deliveries {
 		d.committing.Store(true)
 		d.partition.hold()
 	}
 	return nil
+}
+
+func (it *item) enlistOne(i int) error {
+	entry, p := it.entries[i], it.deliveries[i].partition
+	for {
+		p.mu.Lock()
+		// Asked again after waiting: the copy may have been committed, and its ID may
+		// have found no place in the table.
+		if err := p.undecidable(); err != nil {
+			p.mu.Unlock()
+			return err
+		}
+		other, verdict := p.pending[entry.ID], dedup.InFlight
+		if other == nil {
+			verdict = p.ids.verdict(entry.ID, entry.Digest, time.Now())
+		}
+		if verdict == dedup.Fresh {
+			p.pending[entry.ID] = it
+		}
+		p.mu.Unlock()
+		switch {
+		case verdict == dedup.InFlight:
+			<-other.done
+		case verdict == dedup.Fresh:
+			return nil
+		case verdict == dedup.Conflict:
+			return fmt.Errorf("event %q: %w", entry.EventID, dedup.ErrConflict)
+		case len(it.entries) > 1:
+			return fmt.Errorf("event %q of a batch was committed by another copy: %w", entry.EventID, errBatchSplit)
+		default:
+			return dedup.ErrLostRace
+		}
+	}
+}
+
+// byID sorts the entries of an item, and their deliveries with them.
+type byID struct{ *item }
+
+func (s byID) Len() int           { return len(s.entries) }
+func (s byID) Less(i, j int) bool { return bytes.Compare(s.entries[i].ID[:], s.entries[j].ID[:]) < 0 }
+func (s byID) Swap(i, j int) {
+	s.entries[i], s.entries[j] = s.entries[j], s.entries[i]
+	s.deliveries[i], s.deliveries[j] = s.deliveries[j], s.deliveries[i]
 }
 
 // withdraw takes the first n IDs back.

@@ -28,6 +28,8 @@ type partition struct {
 	left   bool  // leaving is closed
 	busy   int   // messages being handled, and deliveries being committed
 	handed int64 // highest offset that was handed out; -1 when none
+	// postponed are the offsets that were nacked, and when they are handed out again.
+	postponed map[int64]time.Time
 
 	// The processed IDs, from restored on.
 	restoring bool
@@ -41,7 +43,7 @@ type partition struct {
 func (c *consumer) newPartition(number int32, member string) *partition {
 	p := &partition{
 		consumer: c, number: number, member: member, lane: fmt.Sprint("partition ", number), progress: newProgress(),
-		leaving: make(chan struct{}), changed: make(chan struct{}, 1), handed: -1, restored: make(chan struct{}), pending: map[dedup.ID]*item{},
+		leaving: make(chan struct{}), changed: make(chan struct{}, 1), handed: -1, restored: make(chan struct{}), pending: map[dedup.ID]*item{}, postponed: map[int64]time.Time{},
 	}
 	p.ctx, p.cancel = context.WithCancelCause(c.values)
 	return p
@@ -103,7 +105,25 @@ func (p *partition) enter(offset int64) bool {
 		return false
 	}
 	p.busy++
+	delete(p.postponed, offset)
 	return true
+}
+
+// postpone notes that a nacked message is handed out again after a while.
+func (p *partition) postpone(offset int64, after time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.postponed[offset] = time.Now().Add(after)
+}
+
+// beyond reports whether a message is postponed to a time after one. The caller holds p.mu.
+func (p *partition) beyond(deadline time.Time) bool {
+	for _, at := range p.postponed {
+		if at.After(deadline) {
+			return true
+		}
+	}
+	return false
 }
 
 // sent notes that an entered message was handed out.
@@ -128,13 +148,16 @@ func (p *partition) exit() {
 }
 
 // awaitSettled waits, after leave, until everything up to the last message handed
-// out is settled, and nothing is being handled or committed.
+// out is settled, and nothing is being handled or committed. What is postponed to after
+// the end of ctx cannot be settled, and holds the committed offset down anyway: then
+// only what is being handled is waited for.
 func (p *partition) awaitSettled(ctx context.Context) error {
+	deadline, bounded := ctx.Deadline()
 	glance := time.NewTicker(50 * time.Millisecond) // a signal may have gone to another waiter
 	defer glance.Stop()
 	for {
 		p.mu.Lock()
-		still := !p.gone && (p.busy > 0 || !p.progress.settledTo(p.handed))
+		still := !p.gone && (p.busy > 0 || !p.progress.settledTo(p.handed) && !(bounded && p.beyond(deadline)))
 		p.mu.Unlock()
 		if !still {
 			return nil

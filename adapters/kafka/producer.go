@@ -42,7 +42,7 @@ func (t *transactor) openClient() error {
 		}
 		t.relook = false
 	}
-	options := append(b.config.producing(roleProducer),
+	options := append(b.config.producing(roleProducer, b.letters),
 		kgo.TransactionalID(t.id),
 		kgo.TransactionTimeout(b.config.TransactionTimeout),
 		// Outputs are flushed when the transaction ends; until then they may

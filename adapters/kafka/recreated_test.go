@@ -4,17 +4,23 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/adapters/kafka"
 	"github.com/hapax-go/hapax/adapters/kafka/raw"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/fault"
+	"github.com/hapax-go/hapax/internal/written"
 )
 
 // A topic that was deleted and made anew has another ID. Clients that hold the
@@ -153,4 +159,72 @@ func TestPartitionsAddedUnderService(t *testing.T) {
 	pass(1)
 	require.NoError(t, raw.Grow(within(t, 20*time.Second), brokers, 4, o.Input))
 	pass(20)
+}
+
+// A topic is deleted, and made anew with fewer partitions than its log of processed IDs has:
+// that is said, also after it was said that the topic is missing.
+func TestRecreatedTopicWithFewerPartitions(t *testing.T) {
+	t.Parallel()
+	brokers, log := realKafka(t), &written.Text{}
+	config := fast(brokers)
+	config.CreateTopics, config.Logger = false, slog.New(slog.NewTextHandler(log, nil))
+	topic := newTopic(t)
+	require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 2, []string{topic}))
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	scope := dedup.Scope{Service: "test", Handler: "handler"}
+	_, err = broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: "group" + topic, Window: time.Hour})
+	require.NoError(t, err)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group" + topic})
+	require.NoError(t, err)
+	_, err = subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	told := func(text string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(log.String(), text) }, 30*time.Second, 10*time.Millisecond, "not told: %s", text)
+	}
+	require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 2, nil, topic))
+	told("the topic was deleted, or")
+	require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{topic}))
+	told("has 2 partitions, expected 1")
+}
+
+// Brokers before 3.1 say no more of a topic that was made anew than that it does not have the
+// offset.
+func TestRecreatedTopicOfOldBrokers(t *testing.T) {
+	t.Parallel()
+	for name, version := range map[string]*kversion.Versions{"2.7": kversion.V2_7_0(), "3.0": kversion.V3_0_0()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			brokers := fakeKafka(t, kfake.MaxVersions(version))
+			broker, err := kafka.Open(t.Context(), fast(brokers))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, broker.Close()) }()
+			topic := newTopic(t)
+			require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{topic}))
+			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: time.Second})
+			require.NoError(t, err)
+			messages, err := subscriber.Subscribe(t.Context(), topic)
+			require.NoError(t, err)
+			pass := func(ids ...string) {
+				t.Helper()
+				for _, id := range ids {
+					require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage(id, nil)))
+				}
+				for _, id := range ids {
+					select {
+					case msg := <-messages:
+						require.Equal(t, id, msg.UUID)
+						msg.Ack()
+					case <-time.After(30 * time.Second):
+						require.FailNow(t, "no message", id)
+					}
+				}
+			}
+			pass("1", "2", "3", "4", "5")
+			require.NoError(t, raw.Reset(within(t, 20*time.Second), brokers, 1, []string{topic}))
+			pass("6", "7", "8")
+		})
+	}
 }

@@ -90,7 +90,7 @@ func (b *Broker) produce(ctx context.Context, topic string, records []*kgo.Recor
 // messages say nothing about the new one. It waits while the topic is missing, and
 // reports whether the consumer goes on.
 func (c *consumer) rejoin() bool {
-	for told := false; ; {
+	for told := ""; ; {
 		anew, err := c.refresh()
 		if err == nil {
 			if !anew {
@@ -99,9 +99,9 @@ func (c *consumer) rejoin() bool {
 			c.logger.Warn("the topic was deleted and made anew: consuming the new one from its start")
 			return c.reenter()
 		}
-		if !told && c.polling.Err() == nil {
-			told = true
-			c.logger.Error("the topic was deleted: waiting until it is made anew", "error", err)
+		if told != err.Error() && c.polling.Err() == nil {
+			told = err.Error()
+			c.logger.Error("the topic was deleted, or was made anew and cannot be consumed: looking again until it can", "error", err)
 		}
 		select {
 		case <-time.After(5 * renewPause):
@@ -152,7 +152,18 @@ func (c *consumer) fenced(client *membership) bool {
 	})
 }
 
-// wake makes poll look whether the consumer is fenced.
+// giveUp gives the partitions of an item up, whose messages nobody here hands out again,
+// and makes poll begin anew in the group: their next owner gets the messages.
+func (c *consumer) giveUp(it *item) {
+	for _, d := range it.deliveries {
+		d.partition.lose(errRevoked)
+	}
+	c.logger.Warn("an output that was sent already is refused: beginning anew in the group, so that its event is handled again", "error", *it.failure.Load())
+	c.anew.Store(true)
+	c.wake()
+}
+
+// wake makes poll look whether the consumer is fenced, or is to begin anew.
 func (c *consumer) wake() {
 	if wake := c.woken.Load(); wake != nil {
 		(*wake)()

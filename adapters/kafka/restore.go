@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -77,8 +78,9 @@ func (t *transactor) load(partitions []*partition) error {
 	c := t.consumer
 	began := time.Now()
 	stretches, err := c.broker.extent(t.ctx, c.idLog)
-	if err == nil && slices.ContainsFunc(partitions, func(p *partition) bool { return int(p.number) >= len(stretches) }) {
-		// The topic was given more partitions.
+	short := err == nil && slices.ContainsFunc(partitions, func(p *partition) bool { return int(p.number) >= len(stretches) })
+	if short || errors.Is(err, kerr.UnknownTopicOrPartition) {
+		// The topic was given more partitions, or somebody has deleted the log.
 		if err = c.broker.readyIDLog(t.ctx, c.idLog, c.name, t.window); err == nil {
 			stretches, err = c.broker.extent(t.ctx, c.idLog)
 		}

@@ -129,3 +129,50 @@ func TestLogIsDeletedBeforeItIsRead(t *testing.T) {
 		})
 	}
 }
+
+// The log of processed IDs is deleted, as a check may advise, and the consumer begins anew
+// in its group before it has committed anything more: the log is made again.
+func TestLogIsDeletedBeforeItIsRestored(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	broker, err := kafka.Open(t.Context(), fast(cluster.ListenAddrs()))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	topic, scope := newTopic(t), dedup.Scope{Service: "test", Handler: "handler"}
+	strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: "group", Window: time.Hour})
+	require.NoError(t, err)
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: time.Second})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = kafka.Admin(client).DeleteTopics(t.Context(), kafka.IDLogName("group", topic))
+	require.NoError(t, err)
+	cluster.ControlKey(kmsg.Heartbeat.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		answer := request.ResponseKind().(*kmsg.HeartbeatResponse)
+		answer.ErrorCode = kerr.UnknownMemberID.Code
+		return answer, nil, true
+	})
+	require.Eventually(t, func() bool {
+		stats, err := broker.Stats(t.Context())
+		return err == nil && stats.LostPartitions == 3 && stats.Groups[0].Partitions == 3
+	}, 20*time.Second, 5*time.Millisecond, "the partitions did not go and come back")
+
+	require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage("uuid", nil)))
+	select {
+	case msg := <-messages:
+		ctx, cancel := context.WithTimeout(msg.Context(), 20*time.Second)
+		defer cancel()
+		event := &dedup.Event{Message: msg, Entry: dedup.Entry{ID: dedup.NewID(scope, "new")}}
+		_, err := strategy.Claim(ctx, []*dedup.Event{event})
+		require.NoError(t, err, "the processed IDs are still being restored")
+		require.Equal(t, dedup.Fresh, event.Verdict)
+		msg.Ack()
+	case <-time.After(20 * time.Second):
+		require.FailNow(t, "no message came")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -213,27 +214,37 @@ func (tx *transaction) partitions() map[*partition][]*dedup.Entry {
 	return entries
 }
 
-// log sends the processed IDs, one record a partition, even where there are none
-// (dead letters): whether that record is readable tells the transaction's fate.
+// log sends the processed IDs, one record a partition, or several where one would be
+// larger than a message may be; and one even where there are none (dead letters): whether
+// it is readable tells the transaction's fate.
 func (tx *transaction) log(partitions map[*partition][]*dedup.Entry) {
 	for p, entries := range partitions {
-		record := &kgo.Record{
-			Topic: tx.consumer.idLog, Partition: p.number, Timestamp: tx.started,
-			Value: appendIDs(make([]byte, 0, 16+len(entries)*logEntry), entries),
+		for part := range slices.Chunk(entries, maxLogged(tx.consumer.broker.config.MaxPayload)) {
+			tx.logRecord(p, part)
 		}
-		tx.logged = append(tx.logged, record)
-		tx.client.Produce(tx.ctx, record, func(_ *kgo.Record, err error) {
-			if err != nil {
-				tx.refused.Store(true)
-				tx.suspect(tx.consumer.idLog, err)
-				var answer *kerr.Error
-				if !errors.As(err, &answer) && !errors.Is(err, kgo.ErrAborting) {
-					tx.stale.Store(true) // the client refused: it may not know of partitions that were added
-				}
-				tx.consumer.logger.Warn("send processed IDs", "log", tx.consumer.idLog, "partition", p.number, "error", err)
-			}
-		})
+		if len(entries) == 0 {
+			tx.logRecord(p, nil)
+		}
 	}
+}
+
+func (tx *transaction) logRecord(p *partition, entries []*dedup.Entry) {
+	record := &kgo.Record{
+		Topic: tx.consumer.idLog, Partition: p.number, Timestamp: tx.started,
+		Value: appendIDs(make([]byte, 0, 16+len(entries)*logEntry), entries),
+	}
+	tx.logged = append(tx.logged, record)
+	tx.client.Produce(tx.ctx, record, func(_ *kgo.Record, err error) {
+		if err != nil {
+			tx.refused.Store(true)
+			tx.suspect(tx.consumer.idLog, err)
+			var answer *kerr.Error
+			if !errors.As(err, &answer) && !errors.Is(err, kgo.ErrAborting) {
+				tx.stale.Store(true) // the client refused: it may not know of partitions that were added
+			}
+			tx.consumer.logger.Warn("send processed IDs", "log", tx.consumer.idLog, "partition", p.number, "error", err)
+		}
+	})
 }
 
 // offsets are those to commit: of every partition that has news, and of those in

@@ -269,7 +269,11 @@ func (t *transactor) settle(tx *transaction, err error) {
 		switch {
 		case errors.Is(err, dedup.ErrLeaseLost):
 			it.finish(err)
-		case failure != nil && !it.released.Load():
+		case failure != nil && it.released.Load():
+			// Sent once, acked, and refused now: only as a redelivery can it fail alone.
+			c.giveUp(it)
+			it.finish(errRevoked)
+		case failure != nil:
 			it.finish(*failure)
 		default:
 			again = append(again, it)

@@ -45,9 +45,14 @@ func (b *Broker) encode(topic string, msg *message.Message) (*kgo.Record, error)
 		r.Key = []byte(key)
 		size += len(key)
 	}
-	if size > b.config.MaxPayload {
+	limit := b.config.MaxPayload
+	if msg.Metadata.Get(dedup.MetaDeadReason) != "" {
+		limit += letterRoom
+		b.letters.Store(name, nil)
+	}
+	if size > limit {
 		return nil, fmt.Errorf("%w: message %s to %q has %d bytes with its metadata, the limit is %d: send a reference to the data, or raise max.message.bytes of the topic and the limit here",
-			dedup.ErrBadOutput, msg.UUID, topic, size, b.config.MaxPayload)
+			dedup.ErrBadOutput, msg.UUID, topic, size, limit)
 	}
 	return r, nil
 }
