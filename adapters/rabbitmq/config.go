@@ -79,8 +79,8 @@ type Config struct {
 	// MaxDeliveries is that of the subscriptions to come, negative for no limit. It
 	// only counts in the comparison. Zero: a subscription's default.
 	MaxDeliveries int
-	// MaxPayload is the largest payload in bytes. Default 16 MiB, which every
-	// server takes.
+	// MaxPayload is the largest payload in bytes; a dead letter's may be larger, as
+	// another program sent it. Default 16 MiB, which every server takes.
 	MaxPayload int
 	// Channels is how many channels publishes share. Default 2.
 	Channels int

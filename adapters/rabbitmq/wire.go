@@ -20,6 +20,10 @@ import (
 // both sides negotiate it.
 const maxHeaders = 120 << 10
 
+// maxLetterHeaders is the bound of a dead letter. An event that fills its own must be
+// buried all the same, with the reason.
+const maxLetterHeaders = 127 << 10
+
 // encode checks a message and makes a publishing of it, in the official adapter's
 // format: metadata and UUID as string headers, the payload as body, persistent.
 //
@@ -27,6 +31,9 @@ const maxHeaders = 120 << 10
 // publishing is some hundred bytes: handed on by value it makes the stack of the
 // handler's goroutine, which is new for each message, grow once more.
 func (b *Broker) encode(p *posting, topic string, msg *message.Message, now time.Time) error {
+	if msg.Metadata[dedup.MetaDeadReason] != "" {
+		msg = fitting(msg)
+	}
 	if err := b.checkSize(topic, msg); err != nil {
 		return err
 	}
@@ -46,22 +53,44 @@ func (b *Broker) encode(p *posting, topic string, msg *message.Message, now time
 	return nil
 }
 
-// checkSize refuses what neither the frames nor the server would take.
+// checkSize refuses what neither the frames nor the server would take. The payload of a
+// letter, another program's that may be larger, has been in a queue of the server before.
 func (b *Broker) checkSize(topic string, msg *message.Message) error {
-	if len(msg.Payload) > b.config.MaxPayload {
+	letter, limit := msg.Metadata[dedup.MetaDeadReason] != "", maxHeaders
+	if letter {
+		limit = maxLetterHeaders
+	}
+	if len(msg.Payload) > b.config.MaxPayload && !letter {
 		return b.errLargePayload(topic, msg)
 	}
-	size := len(msg.UUID)
-	for name, value := range msg.Metadata {
+	for name := range msg.Metadata {
 		if len(name) > maxName {
 			return errLongName(topic, msg, name)
 		}
-		size += len(name) + len(value) + 6
 	}
-	if size > maxHeaders {
-		return errLargeHeaders(topic, msg, size)
+	if size := headersSize(msg); size > limit {
+		return errLargeHeaders(topic, msg, size, limit)
 	}
 	return nil
+}
+
+func headersSize(msg *message.Message) int {
+	size := len(msg.UUID)
+	for name, value := range msg.Metadata {
+		size += len(name) + len(value) + 6
+	}
+	return size
+}
+
+// fitting is a letter that is too large without what only explains its reason further.
+func fitting(letter *message.Message) *message.Message {
+	if headersSize(letter) <= maxLetterHeaders {
+		return letter
+	}
+	letter = letter.Copy()
+	delete(letter.Metadata, dedup.MetaDeadStack)
+	delete(letter.Metadata, dedup.MetaDeadError)
+	return letter
 }
 
 // What is wrong with a message is told apart from the looking for it, whose stack
@@ -80,9 +109,9 @@ func errLongName(topic string, msg *message.Message, name string) error {
 }
 
 //go:noinline
-func errLargeHeaders(topic string, msg *message.Message, size int) error {
+func errLargeHeaders(topic string, msg *message.Message, size, limit int) error {
 	return fmt.Errorf("%w: the metadata of message %s to %q has %d bytes, AMQP headers have room for %d: move data to the payload",
-		dedup.ErrBadOutput, msg.UUID, topic, size, maxHeaders)
+		dedup.ErrBadOutput, msg.UUID, topic, size, limit)
 }
 
 // messageID is the message-id property: the event ID, so that consumers that know
