@@ -284,3 +284,22 @@ func TestLargeMessagesAreBuried(t *testing.T) {
 		require.Contains(t, letter.Metadata, dedup.MetaDeadStack, "the caller's own is as it was")
 	})
 }
+
+// Who copies a message with its headers, as tools do that move letters back, brings the
+// count of another queue along. It says nothing about this one.
+func TestCountOfAnotherQueue(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []rabbitmq.QueueType{rabbitmq.Quorum, rabbitmq.Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			broker, topic := opened(t, func(c *rabbitmq.Config) { c.QueueType = kind }), newTopic(t)
+			messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 5 })
+			moved := amqp.Publishing{MessageId: "moved", Headers: amqp.Table{"x-delivery-count": int64(7)}}
+			require.NoError(t, raw(t).Publish(topic, "", true, false, moved))
+			require.Equal(t, 1, adapters.DeliveryFrom(receive(t, messages).Context()).Attempt)
+			broker.Cut()
+			again := receive(t, messages)
+			require.Equal(t, 2, adapters.DeliveryFrom(again.Context()).Attempt)
+			again.Ack()
+		})
+	}
+}

@@ -185,18 +185,22 @@ const (
 )
 
 // returned is how often the message was delivered before and came back. Classic
-// queues know only that it was.
-func returned(delivery *amqp.Delivery) int {
+// queues know only that it was. A count in a message that was never delivered, or from
+// them, is another queue's, whose headers somebody has copied.
+func (b *Broker) returned(delivery *amqp.Delivery) int {
+	switch {
+	case !delivery.Redelivered:
+		return 0
+	case b.config.QueueType == Classic:
+		return 1
+	}
 	switch count := delivery.Headers[headerDeliveryCount].(type) {
 	case int64:
 		return int(count)
 	case int32:
 		return int(count)
 	}
-	if delivery.Redelivered {
-		return 1
-	}
-	return 0
+	return 1
 }
 
 // describeDeath gives a message that the server has dead-lettered the metadata of
