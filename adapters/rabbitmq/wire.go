@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	wmamqp "github.com/ThreeDotsLabs/watermill-amqp/v2/pkg/amqp"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -149,11 +150,12 @@ func decode(delivery *amqp.Delivery) *message.Message {
 			if name != wmamqp.DefaultMessageUUIDHeaderKey && name != headerTopic && !(parked && strings.HasPrefix(name, headerFirstDeath)) {
 				msg.Metadata[name] = value
 			}
+		case nil: // its producer has no value for it
 		default:
 			switch name {
 			case headerDeliveryCount, headerDeath, headerAttempts, headerDue:
 			default:
-				msg.Metadata[name] = fmt.Sprint(value)
+				msg.Metadata[name] = asText(value)
 			}
 		}
 	}
@@ -164,6 +166,13 @@ func decode(delivery *amqp.Delivery) *message.Message {
 		describeDeath(msg, delivery.Headers)
 	}
 	return msg
+}
+
+func asText(value any) string {
+	if text, ok := value.([]byte); ok && utf8.Valid(text) {
+		return string(text)
+	}
+	return fmt.Sprint(value)
 }
 
 // Headers that the server reads: lists of further routing keys for a message. As text,
