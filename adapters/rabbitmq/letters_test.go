@@ -303,3 +303,37 @@ func TestCountOfAnotherQueue(t *testing.T) {
 		})
 	}
 }
+
+// A message came to the topic over another exchange that is bound to it. When the server
+// dead-letters it, its letter is one of the topic, in one queue and in partitions: there
+// an operator looks for it, and puts it back.
+func TestLetterOfAMessageFromAnotherExchange(t *testing.T) {
+	t.Parallel()
+	for name, partitions := range map[string]int{"one queue": 0, "partitions": 1} {
+		t.Run(name, func(t *testing.T) {
+			broker := opened(t, func(c *rabbitmq.Config) { c.Partitions = partitions })
+			topic := newTopic(t)
+			queue := topic + "_group"
+			if partitions > 0 {
+				queue = topic + "%partition-0_group"
+			}
+			letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 1})
+			require.NoError(t, err)
+			require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
+			channel, elsewhere := raw(t), newTopic(t)
+			require.NoError(t, channel.ExchangeDeclare(elsewhere, "topic", false, true, false, false, nil))
+			require.NoError(t, channel.ExchangeBind(topic, "#", elsewhere, false, nil))
+			require.NoError(t, channel.Publish(elsewhere, "orders.created", true, false, amqp.Publishing{MessageId: "poison"}))
+			deliveries, err := channel.Consume(queue, "", false, false, false, false, nil)
+			require.NoError(t, err)
+			for range 2 {
+				delivery := <-deliveries
+				require.NoError(t, delivery.Nack(false, true))
+			}
+			letter := receive(t, letters)
+			require.Equal(t, topic, letter.Metadata.Get(dedup.MetaDeadTopic))
+			letter.Ack()
+		})
+	}
+}

@@ -163,7 +163,7 @@ func decode(delivery *amqp.Delivery) *message.Message {
 		msg.Metadata[dedup.MetaBrokerID] = delivery.MessageId
 	}
 	if !fromDelay(delivery.Headers) {
-		describeDeath(msg, delivery.Headers)
+		describeDeath(msg, delivery)
 	}
 	return msg
 }
@@ -214,8 +214,8 @@ func (b *Broker) returned(delivery *amqp.Delivery) int {
 
 // describeDeath gives a message that the server has dead-lettered the metadata of
 // a dead letter.
-func describeDeath(msg *message.Message, headers amqp.Table) {
-	death := lastDeath(headers)
+func describeDeath(msg *message.Message, delivery *amqp.Delivery) {
+	death := lastDeath(delivery.Headers)
 	if death == nil || msg.Metadata.Get(dedup.MetaDeadReason) != "" {
 		return
 	}
@@ -223,7 +223,10 @@ func describeDeath(msg *message.Message, headers amqp.Table) {
 	queue, _ := death["queue"].(string)
 	topic, _ := death["exchange"].(string)
 	if topic == "" { // it came from the queue of a delay
-		topic, _ = headers[headerTopic].(string)
+		topic, _ = delivery.Headers[headerTopic].(string)
+	}
+	if own := topicOf(queue); own != "" && delivery.Exchange == dedup.DeadLetterTopic(own) {
+		topic = own // it was published to another exchange, which is bound to the topic's
 	}
 	count, _ := death["count"].(int64)
 	msg.Metadata[dedup.MetaDeadReason] = fmt.Sprintf("rabbitmq moved it from queue %s: %s", queue, reason)
