@@ -266,14 +266,38 @@ func (b *Broker) declareOutput(ctx context.Context, conn *amqp.Connection, excha
 }
 
 // declareReaders makes the queues of the readers that were told of beforehand, as they
-// would make them themselves.
+// would make them themselves. One that exists is its reader's, whose config may be another.
 func (b *Broker) declareReaders(ctx context.Context, topic string) error {
 	for _, group := range b.config.Readers[topic] {
-		if _, err := b.declare(ctx, topic, adapters.Subscription{Group: group, MaxDeliveries: b.config.MaxDeliveries}.WithDefaults()); err != nil {
+		subscription := adapters.Subscription{Group: group, MaxDeliveries: b.config.MaxDeliveries}.WithDefaults()
+		_, err := b.declare(ctx, topic, subscription)
+		var refused *amqp.Error
+		if errors.As(err, &refused) && refused.Code == amqp.PreconditionFailed {
+			b.config.Logger.Warn("the queue of a reader is not what it would be by this config: using it as it is", "topic", topic, "group", group, "reason", refused.Reason)
+			err = b.bindReader(ctx, topic, subscription)
+		}
+		if err != nil {
 			return fmt.Errorf("prepare the queue of reader %q: %w", group, err)
 		}
 	}
 	return nil
+}
+
+// bindReader binds a reader's queue to the topic, if the reader has not come to that.
+// Partitions are its own to bind: only it knows how many there are.
+func (b *Broker) bindReader(ctx context.Context, topic string, subscription adapters.Subscription) error {
+	if b.partitions(subscription) > 0 {
+		return nil
+	}
+	queue, err := queueName(topic, subscription.Group)
+	if err != nil {
+		return err
+	}
+	conn, err := b.consuming.get(ctx)
+	if err != nil {
+		return err
+	}
+	return onChannel(conn, func(channel *amqp.Channel) error { return channel.QueueBind(queue, "", topic, false, nil) })
 }
 
 // awaitUnblocked waits while the server reads no publishes. Sending now would
