@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -112,6 +113,9 @@ func (c *Config) complete() (amqp.URI, error) {
 	}
 	if c.TLS != nil {
 		uri.Scheme = "amqps"
+		if parsed, err := url.Parse(c.URL); err == nil && parsed.Port() == "" {
+			uri.Port = 5671
+		}
 	}
 	if c.QueueType == "" {
 		c.QueueType = Quorum
