@@ -61,7 +61,7 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 		config:      config,
 		publishing:  newLink("publisher", uri, &config),
 		consuming:   newLink("consumer", uri, &config),
-		slots:       make([]slot, config.Channels),
+		slots:       newSlots(config.Channels),
 		subscribers: map[*subscriber]struct{}{},
 		different:   map[string]string{},
 		leftovers:   map[string]string{},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -79,8 +80,8 @@ type Config struct {
 	// MaxDeliveries is that of the subscriptions to come, negative for no limit. It
 	// only counts in the comparison. Zero: a subscription's default.
 	MaxDeliveries int
-	// MaxPayload is the largest payload in bytes. Default 16 MiB, which every
-	// server takes.
+	// MaxPayload is the largest payload in bytes; a dead letter's may be larger, as
+	// another program sent it. Default 16 MiB, which every server takes.
 	MaxPayload int
 	// Channels is how many channels publishes share. Default 2.
 	Channels int
@@ -112,6 +113,9 @@ func (c *Config) complete() (amqp.URI, error) {
 	}
 	if c.TLS != nil {
 		uri.Scheme = "amqps"
+		if parsed, err := url.Parse(c.URL); err == nil && parsed.Port() == "" {
+			uri.Port = 5671
+		}
 	}
 	if c.QueueType == "" {
 		c.QueueType = Quorum

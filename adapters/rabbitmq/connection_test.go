@@ -97,7 +97,17 @@ func (s *silences) Accept() (net.Conn, error) {
 func (s *silences) hold() (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	conns := slices.Clone(s.conns)
+	return hold(slices.Clone(s.conns))
+}
+
+// holdFirst silences the connection that was made first: a broker's for publishes.
+func (s *silences) holdFirst() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return hold(slices.Clone(s.conns[:1]))
+}
+
+func hold(conns []*silent) (release func()) {
 	for _, conn := range conns {
 		conn.held.Lock()
 	}
@@ -176,6 +186,57 @@ func TestPingOfSilentServer(t *testing.T) {
 	require.Equal(t, 1, running("amqp091-go.(*Channel).open("), "of the connection that is asked first")
 	release()
 	require.NoError(t, broker.Ping(t.Context()))
+}
+
+// A server that reads nothing any more, and lives, does not keep a publish that must open
+// its channel or declare something longer than PublishTimeout; nor do those that gave up
+// add up, or keep the broker from closing. When it reads on, publishes go on.
+func TestPublishesToSilentServer(t *testing.T) {
+	config := rabbitmq.Config{PublishTimeout: 300 * time.Millisecond, Heartbeat: time.Hour, Channels: 1}
+	waits := func(t *testing.T, publish func() error) {
+		t.Helper()
+		published := make(chan error, 1)
+		go func() { published <- publish() }()
+		select {
+		case err := <-published:
+			require.Error(t, err)
+		case <-time.After(20 * time.Second):
+			require.FailNow(t, "it waits on")
+		}
+	}
+	t.Run("it reads on", func(t *testing.T) {
+		broker, network := silenceable(t, config)
+		known, unknown := newTopic(t), newTopic(t)
+		subscribe(t, broker, known, nil)
+		require.NoError(t, broker.Publisher().Publish(known, newMessage("before")))
+		release := network.holdFirst()
+		t.Cleanup(release)
+		for range 3 {
+			waits(t, func() error { return broker.Publisher().Publish(unknown, newMessage("declares")) })
+			waits(t, func() error { return broker.Publisher().Publish(known, newMessage("opens")) })
+		}
+		require.LessOrEqual(t, running("amqp091-go.(*Channel).open("), 1)
+		release()
+		require.Eventually(t, func() bool { return broker.Publisher().Publish(known, newMessage("after")) == nil }, 30*time.Second, 10*time.Millisecond)
+	})
+	t.Run("the broker closes", func(t *testing.T) {
+		broker, network := silenceable(t, config)
+		topic := newTopic(t)
+		messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 1 })
+		require.NoError(t, broker.Publisher().Publish(topic, newMessage("poison")))
+		poison := receive(t, messages)
+		release := network.holdFirst()
+		t.Cleanup(release)
+		poison.Nack()
+		waits(t, func() error { return broker.Publisher().Publish(newTopic(t), newMessage("declares")) })
+		closed := make(chan error, 1)
+		go func() { closed <- broker.Close() }()
+		select {
+		case <-closed: // the server may have said no goodbye
+		case <-time.After(60 * time.Second):
+			require.FailNow(t, "it does not close")
+		}
+	})
 }
 
 func TestTLS(t *testing.T) {

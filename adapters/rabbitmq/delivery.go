@@ -32,7 +32,7 @@ type delivery struct {
 
 func (s *session) deliver(received amqp.Delivery) *delivery {
 	before, due := parked(received.Headers)
-	d := &delivery{due: due, session: s, received: received, attempts: before + returned(&received) + 1, receivedAt: time.Now()}
+	d := &delivery{due: due, session: s, received: received, attempts: before + s.consumer.broker.returned(&received) + 1, receivedAt: time.Now()}
 	d.Position = s.name + "@" + strconv.FormatUint(received.DeliveryTag, 10)
 	d.first = decode(&d.received)
 	switch s.consumer.subscription.Ordering {

@@ -42,9 +42,9 @@
 // # Headers
 //
 // Metadata is written as headers, and headers of other programs are read as metadata,
-// whatever their type, as text. Two are left out both ways: CC and BCC, in which
-// RabbitMQ looks for further routing keys (sender-selected distribution), and which it
-// refuses as text.
+// whatever their type, as text; those without a value (null) are not there. Two are left
+// out both ways: CC and BCC, in which RabbitMQ looks for further routing keys
+// (sender-selected distribution), and which it refuses as text.
 //
 // # Partitions
 //

@@ -106,3 +106,23 @@ func TestMessageIDProperty(t *testing.T) {
 	require.Equal(t, 1, adapters.DeliveryFrom(got.Context()).Attempt)
 	got.Ack()
 }
+
+// What other programs put into headers is read as text where it is any, and what they
+// leave empty (null) is not there: it is nobody's event ID, and no key.
+func TestHeadersOfOtherTypes(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, nil), newTopic(t)
+	messages := subscribe(t, broker, topic, nil)
+	require.NoError(t, raw(t).Publish(topic, "", true, false, amqp.Publishing{MessageId: "foreign", Headers: amqp.Table{
+		dedup.MetaEventID: nil, dedup.MetaKey: nil, "bytes": []byte("text"), "binary": []byte{0xff, 1}, "truth": true, "number": int16(7),
+	}}))
+	got := receive(t, messages)
+	id, source, err := dedup.Identity{}.Find(got)
+	require.NoError(t, err)
+	require.Equal(t, "foreign", id)
+	require.Equal(t, dedup.SourceBroker, source)
+	require.Equal(t, message.Metadata{
+		dedup.MetaBrokerID: "foreign", "bytes": "text", "binary": "[255 1]", "truth": "true", "number": "7",
+	}, got.Metadata)
+	got.Ack()
+}

@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/rabbitmq"
 	"github.com/hapax-go/hapax/dedup"
 )
 
@@ -244,4 +246,94 @@ func TestOneLetterWhenCareBegins(t *testing.T) {
 		return true, nil
 	}))
 	require.Equal(t, []string{"poison"}, letters)
+}
+
+// What another program sent may be larger than what is published here, and an event that
+// fills its headers gets more of them as a letter. They are buried all the same: one that
+// never is fills the prefetch window, and asks for one message at a time before.
+func TestLargeMessagesAreBuried(t *testing.T) {
+	t.Parallel()
+	broker := opened(t, func(c *rabbitmq.Config) { c.MaxPayload = 1000 })
+	for name, sent := range map[string]amqp.Publishing{
+		"payload": {MessageId: "large", Body: make([]byte, 1001)},
+		"headers": {MessageId: "large", Headers: amqp.Table{"wide": strings.Repeat("x", 120<<10)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic := newTopic(t)
+			letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+			messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 1 })
+			require.NoError(t, raw(t).Publish(topic, "", true, false, sent))
+			receive(t, messages).Nack()
+			letter := receive(t, letters)
+			require.Equal(t, "large", letter.Metadata.Get(dedup.MetaEventID))
+			require.Len(t, letter.Payload, len(sent.Body))
+			letter.Ack()
+		})
+	}
+	t.Run("a handler's reason", func(t *testing.T) {
+		topic, event := newTopic(t), newMessage("event")
+		subscribe(t, broker, topic, nil)
+		event.Metadata.Set("wide", strings.Repeat("x", 119<<10))
+		require.NoError(t, broker.Publisher().Publish(topic, event))
+		letter := event.Copy()
+		letter.Metadata.Set(dedup.MetaDeadReason, "permanent")
+		letter.Metadata.Set(dedup.MetaDeadStack, strings.Repeat("s", 4<<10))
+		letter.Metadata.Set(dedup.MetaDeadError, strings.Repeat("e", 2<<10))
+		letter.Metadata.Set(dedup.MetaDeadPosition, strings.Repeat("p", 4<<10))
+		require.NoError(t, broker.Publisher().Publish(topic, letter))
+		require.Contains(t, letter.Metadata, dedup.MetaDeadStack, "the caller's own is as it was")
+	})
+}
+
+// Who copies a message with its headers, as tools do that move letters back, brings the
+// count of another queue along. It says nothing about this one.
+func TestCountOfAnotherQueue(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []rabbitmq.QueueType{rabbitmq.Quorum, rabbitmq.Classic} {
+		t.Run(string(kind), func(t *testing.T) {
+			broker, topic := opened(t, func(c *rabbitmq.Config) { c.QueueType = kind }), newTopic(t)
+			messages := subscribe(t, broker, topic, func(s *adapters.Subscription) { s.MaxDeliveries = 5 })
+			moved := amqp.Publishing{MessageId: "moved", Headers: amqp.Table{"x-delivery-count": int64(7)}}
+			require.NoError(t, raw(t).Publish(topic, "", true, false, moved))
+			require.Equal(t, 1, adapters.DeliveryFrom(receive(t, messages).Context()).Attempt)
+			broker.Cut()
+			again := receive(t, messages)
+			require.Equal(t, 2, adapters.DeliveryFrom(again.Context()).Attempt)
+			again.Ack()
+		})
+	}
+}
+
+// A message came to the topic over another exchange that is bound to it. When the server
+// dead-letters it, its letter is one of the topic, in one queue and in partitions: there
+// an operator looks for it, and puts it back.
+func TestLetterOfAMessageFromAnotherExchange(t *testing.T) {
+	t.Parallel()
+	for name, partitions := range map[string]int{"one queue": 0, "partitions": 1} {
+		t.Run(name, func(t *testing.T) {
+			broker := opened(t, func(c *rabbitmq.Config) { c.Partitions = partitions })
+			topic := newTopic(t)
+			queue := topic + "_group"
+			if partitions > 0 {
+				queue = topic + "%partition-0_group"
+			}
+			letters := subscribe(t, broker, dedup.DeadLetterTopic(topic), nil)
+			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 1})
+			require.NoError(t, err)
+			require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
+			channel, elsewhere := raw(t), newTopic(t)
+			require.NoError(t, channel.ExchangeDeclare(elsewhere, "topic", false, true, false, false, nil))
+			require.NoError(t, channel.ExchangeBind(topic, "#", elsewhere, false, nil))
+			require.NoError(t, channel.Publish(elsewhere, "orders.created", true, false, amqp.Publishing{MessageId: "poison"}))
+			deliveries, err := channel.Consume(queue, "", false, false, false, false, nil)
+			require.NoError(t, err)
+			for range 2 {
+				delivery := <-deliveries
+				require.NoError(t, delivery.Nack(false, true))
+			}
+			letter := receive(t, letters)
+			require.Equal(t, topic, letter.Metadata.Get(dedup.MetaDeadTopic))
+			letter.Ack()
+		})
+	}
 }

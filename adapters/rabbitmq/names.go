@@ -43,3 +43,21 @@ func queueVariant(topic, variant, group string) (string, error) {
 	}
 	return name, nil
 }
+
+var unescaped = strings.NewReplacer("%25", "%", "%5F", "_")
+
+// topicOf is the topic of a group's queue, or of a variant of it; empty when the name is
+// no such queue's.
+func topicOf(queue string) string {
+	name, _, found := strings.Cut(queue, "_")
+	if !found {
+		return ""
+	}
+	for i := range len(name) {
+		if rest := name[i:]; rest[0] == '%' && !strings.HasPrefix(rest, "%25") && !strings.HasPrefix(rest, "%5F") {
+			name = name[:i] // the variant
+			break
+		}
+	}
+	return unescaped.Replace(name)
+}

@@ -22,3 +22,14 @@ func TestQueueNamesAreInjective(t *testing.T) {
 		require.Equal(t, topic == otherTopic && group == otherGroup, one == other)
 	})
 }
+
+func TestTopicOfAQueue(t *testing.T) {
+	text := rapid.StringMatching(`[a_%25F.-]{1,6}`)
+	rapid.Check(t, func(t *rapid.T) {
+		topic, group := text.Draw(t, "topic"), text.Draw(t, "group")
+		queue, err := queueVariant(topic, rapid.SampledFrom([]string{"", "%partition-7", "%delay-30s-7"}).Draw(t, "variant"), group)
+		require.NoError(t, err)
+		require.Equal(t, topic, topicOf(queue))
+	})
+	require.Empty(t, topicOf("another program's"))
+}

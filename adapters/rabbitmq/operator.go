@@ -15,9 +15,9 @@ import (
 
 // What an operator asks for.
 
-func browsed(ctx context.Context, queue string, received *amqp.Delivery) *message.Message {
+func (b *Broker) browsed(ctx context.Context, queue string, received *amqp.Delivery) *message.Message {
 	msg := decode(received)
-	msg.SetContext(adapters.WithDelivery(ctx, &adapters.Delivery{Attempt: returned(received) + 1, Position: fmt.Sprintf("%s@%d", queue, received.DeliveryTag)}))
+	msg.SetContext(adapters.WithDelivery(ctx, &adapters.Delivery{Attempt: b.returned(received) + 1, Position: fmt.Sprintf("%s@%d", queue, received.DeliveryTag)}))
 	return msg
 }
 
@@ -64,7 +64,7 @@ func (b *Broker) Browse(ctx context.Context, topic string, options adapters.Brow
 			if !open {
 				return fmt.Errorf("read topic %q: the connection was lost", topic)
 			}
-			msg := browsed(ctx, exchange, &received)
+			msg := b.browsed(ctx, exchange, &received)
 			if published, err := time.Parse(time.RFC3339Nano, msg.Metadata.Get(dedup.MetaPublishedAt)); err == nil && published.Before(options.From) {
 				continue
 			}
@@ -109,7 +109,7 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 			if !found {
 				return nil
 			}
-			remove, err := visit(browsed(ctx, queue, &received))
+			remove, err := visit(b.browsed(ctx, queue, &received))
 			if err != nil {
 				return err
 			}

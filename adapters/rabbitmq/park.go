@@ -1,7 +1,6 @@
 package rabbitmq
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -73,7 +72,7 @@ func (c *consumer) park(d *delivery, attempts int, due time.Time) {
 		defer d.session.open.Add(-1)
 		delay := rung(time.Until(due))
 		for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-			err := c.broker.publishParked(c.broker.ctx, d, delay, attempts, due)
+			err := c.broker.publishParked(d, delay, attempts, due)
 			if err == nil {
 				d.session.acks.finish(d.received.DeliveryTag)
 				return
@@ -92,8 +91,8 @@ func (c *consumer) park(d *delivery, attempts int, due time.Time) {
 
 // publishParked stores a copy of the delivery as it came, with what the next
 // consumer must know.
-func (b *Broker) publishParked(ctx context.Context, d *delivery, delay time.Duration, attempts int, due time.Time) error {
-	queue, err := b.delayQueue(ctx, d.session.reader, delay)
+func (b *Broker) publishParked(d *delivery, delay time.Duration, attempts int, due time.Time) error {
+	queue, err := b.delayQueue(d.session.reader, delay)
 	if err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func (b *Broker) publishParked(ctx context.Context, d *delivery, delay time.Dura
 }
 
 // delayQueue declares the queue of a delay, unless that was done before.
-func (b *Broker) delayQueue(ctx context.Context, r *reader, delay time.Duration) (string, error) {
+func (b *Broker) delayQueue(r *reader, delay time.Duration) (string, error) {
 	name, err := queueVariant(r.consumer.topic, fmt.Sprintf("%%delay-%s%s", delay, r.suffix), r.consumer.subscription.Group)
 	if err != nil {
 		return "", err
@@ -128,22 +127,26 @@ func (b *Broker) delayQueue(ctx context.Context, r *reader, delay time.Duration)
 	if _, declared := b.delays.Load(name); declared {
 		return name, nil
 	}
-	conn, err := b.publishing.get(ctx)
+	ctx, cancel := b.until(time.Now().Add(b.config.PublishTimeout))
+	defer cancel()
+	err = b.ask(ctx, b.nextSlot(), func(conn *amqp.Connection) error { return b.declareDelay(conn, name, r.queue, delay) })
 	if err != nil {
-		return "", err
-	}
-	arguments := amqp.Table{
-		amqp.QueueTypeArg: string(b.config.QueueType), "x-message-ttl": delay.Milliseconds(),
-		"x-dead-letter-exchange": "", "x-dead-letter-routing-key": r.queue,
-	}
-	if b.config.QueueType == Quorum && serverVersion(conn).atLeast(3, 10) {
-		arguments["x-dead-letter-strategy"], arguments["x-overflow"] = "at-least-once", "reject-publish"
-	}
-	if err := b.declareQueue(conn, name, arguments); err != nil {
 		return "", err
 	}
 	b.delays.Store(name, struct{}{})
 	return name, nil
+}
+
+// declareDelay declares a queue that hands its messages back to another when they are so old.
+func (b *Broker) declareDelay(conn *amqp.Connection, name, back string, delay time.Duration) error {
+	arguments := amqp.Table{
+		amqp.QueueTypeArg: string(b.config.QueueType), "x-message-ttl": delay.Milliseconds(),
+		"x-dead-letter-exchange": "", "x-dead-letter-routing-key": back,
+	}
+	if b.config.QueueType == Quorum && serverVersion(conn).atLeast(3, 10) {
+		arguments["x-dead-letter-strategy"], arguments["x-overflow"] = "at-least-once", "reject-publish"
+	}
+	return b.declareQueue(conn, name, arguments)
 }
 
 // parked is what a message's headers say of the attempts before it was parked, and

@@ -278,3 +278,28 @@ func TestQueueOfAReaderIsMadeAgain(t *testing.T) {
 	require.Equal(t, "after", msg.Metadata.Get(dedup.MetaEventID))
 	msg.Ack()
 }
+
+// A reader that is told of beforehand has made its queue by its own config, which need not
+// be the publisher's. It is the reader's, who gets what is published.
+func TestReaderWithAnotherConfig(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]func(*rabbitmq.Config){
+		"not one at a time": func(*rabbitmq.Config) {},
+		"classic":           func(c *rabbitmq.Config) { c.QueueType = rabbitmq.Classic },
+		"partitions":        func(c *rabbitmq.Config) { c.Partitions = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic := newTopic(t)
+			reader := opened(t, other)
+			messages := subscribe(t, reader, topic, nil)
+			broker := opened(t, func(c *rabbitmq.Config) {
+				if c.SingleActiveConsumer = true; name == "partitions" {
+					c.Partitions = 2
+				}
+				c.Readers = map[string][]string{topic: {"group"}}
+			})
+			require.NoError(t, broker.Publisher().Publish(topic, newMessage("event")))
+			receive(t, messages).Ack()
+		})
+	}
+}

@@ -60,8 +60,57 @@ func (p *publisher) Close() error {
 
 // slot holds one of the channels that publishes share.
 type slot struct {
+	turn chan struct{} // taken by what asks the server
+
 	mu     sync.Mutex
 	sender *sender
+}
+
+func newSlots(count int) []slot {
+	slots := make([]slot, count)
+	for i := range slots {
+		slots[i].turn = make(chan struct{}, 1)
+	}
+	return slots
+}
+
+func (b *Broker) nextSlot() *slot { return &b.slots[b.next.Add(1)%uint64(len(b.slots))] }
+
+// ask does work that waits for answers over the publishing connection, and gives up on it
+// when ctx ends. A server that reads nothing does not answer until it reads on or the
+// connection ends, and the library has no way to give up meanwhile. So a slot asks for one
+// at a time: else each that gave up would leave a goroutine and a channel behind.
+func (b *Broker) ask(ctx context.Context, slot *slot, work func(*amqp.Connection) error) error {
+	select {
+	case slot.turn <- struct{}{}:
+	case <-ctx.Done():
+		return b.noAnswer(ctx)
+	}
+	conn, err := b.publishing.get(ctx)
+	if err != nil {
+		<-slot.turn
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := work(conn)
+		<-slot.turn
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return b.noAnswer(ctx)
+	}
+}
+
+func (b *Broker) noAnswer(ctx context.Context) error {
+	err := fmt.Errorf("%s has not answered: %w", b.publishing.address(), context.Cause(ctx))
+	if b.publishing.blockedBecause() != "" {
+		return fmt.Errorf("%w: %w", err, b.blockedError())
+	}
+	return err
 }
 
 // publish sends postings over one channel, in order. The messages' contexts do not
@@ -69,7 +118,7 @@ type slot struct {
 func (b *Broker) publish(exchange string, postings []posting) error {
 	deadline := time.Now().Add(b.config.PublishTimeout)
 	for {
-		slot := &b.slots[b.next.Add(1)%uint64(len(b.slots))]
+		slot := b.nextSlot()
 		s := b.prepared(slot, exchange)
 		if s == nil {
 			var err error
@@ -80,7 +129,7 @@ func (b *Broker) publish(exchange string, postings []posting) error {
 		c := s.send(exchange, postings, deadline)
 		switch {
 		case errors.Is(c.err, ErrUnroutable) && c.unrouted == len(postings) && isLetter(&postings[0]):
-			if err := b.keep(exchange, deadline); err != nil {
+			if err := b.keep(slot, exchange, deadline); err != nil {
 				return err
 			}
 			continue
@@ -130,14 +179,10 @@ func isLetter(p *posting) bool {
 	return reason != ""
 }
 
-func (b *Broker) keep(exchange string, deadline time.Time) error {
+func (b *Broker) keep(slot *slot, exchange string, deadline time.Time) error {
 	ctx, cancel := b.until(deadline)
 	defer cancel()
-	conn, err := b.publishing.get(ctx)
-	if err != nil {
-		return err
-	}
-	return b.keepLetters(conn, exchange, true)
+	return b.ask(ctx, slot, func(conn *amqp.Connection) error { return b.keepLetters(conn, exchange, true) })
 }
 
 // sender returns a channel to publish on, opening it if need be, when the
@@ -171,44 +216,88 @@ func isRefusal(err error) bool {
 }
 
 func (b *Broker) fill(ctx context.Context, slot *slot, exchange string) (*sender, error) {
-	conn, err := b.publishing.get(ctx)
+	var filled *sender
+	err := b.ask(ctx, slot, func(conn *amqp.Connection) (err error) {
+		if filled, err = b.open(conn, slot); err != nil || exchange == "" { // the default one leads to any queue by its name
+			return err
+		}
+		return b.declareOutput(ctx, conn, exchange)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return filled, nil
+}
+
+// open returns the slot's sender, a new one if need be. The slot's turn is taken.
+func (b *Broker) open(conn *amqp.Connection, slot *slot) (*sender, error) {
+	slot.mu.Lock()
+	s := slot.sender
+	slot.mu.Unlock()
+	if s != nil && s.usable() {
+		return s, nil
+	}
+	// What was declared may be gone: that can be why the channel was closed.
+	b.exchanges.Clear()
+	s, err := newSender(conn, b.config.PublishTimeout)
 	if err != nil {
 		return nil, err
 	}
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
-	if slot.sender == nil || !slot.sender.usable() {
-		// What was declared may be gone: that can be why the channel was closed.
-		b.exchanges.Clear()
-		if slot.sender, err = newSender(conn, b.config.PublishTimeout); err != nil {
-			slot.sender = nil
-			return nil, err
-		}
+	slot.sender = s
+	return s, nil
+}
+
+// declareOutput declares a topic's exchange and the queues of its readers, unless that
+// was done before.
+func (b *Broker) declareOutput(ctx context.Context, conn *amqp.Connection, exchange string) error {
+	if _, declared := b.exchanges.Load(exchange); declared {
+		return nil
 	}
-	if exchange == "" { // the default exchange, which leads to any queue by its name
-		return slot.sender, nil
+	if err := onChannel(conn, func(channel *amqp.Channel) error { return declareExchange(channel, exchange) }); err != nil {
+		return err
 	}
-	if _, declared := b.exchanges.Load(exchange); !declared {
-		if err := onChannel(conn, func(channel *amqp.Channel) error { return declareExchange(channel, exchange) }); err != nil {
-			return nil, err
-		}
-		if err := b.declareReaders(ctx, exchange); err != nil {
-			return nil, err
-		}
-		b.exchanges.Store(exchange, struct{}{})
+	if err := b.declareReaders(ctx, exchange); err != nil {
+		return err
 	}
-	return slot.sender, nil
+	b.exchanges.Store(exchange, struct{}{})
+	return nil
 }
 
 // declareReaders makes the queues of the readers that were told of beforehand, as they
-// would make them themselves.
+// would make them themselves. One that exists is its reader's, whose config may be another.
 func (b *Broker) declareReaders(ctx context.Context, topic string) error {
 	for _, group := range b.config.Readers[topic] {
-		if _, err := b.declare(ctx, topic, adapters.Subscription{Group: group, MaxDeliveries: b.config.MaxDeliveries}.WithDefaults()); err != nil {
+		subscription := adapters.Subscription{Group: group, MaxDeliveries: b.config.MaxDeliveries}.WithDefaults()
+		_, err := b.declare(ctx, topic, subscription)
+		var refused *amqp.Error
+		if errors.As(err, &refused) && refused.Code == amqp.PreconditionFailed {
+			b.config.Logger.Warn("the queue of a reader is not what it would be by this config: using it as it is", "topic", topic, "group", group, "reason", refused.Reason)
+			err = b.bindReader(ctx, topic, subscription)
+		}
+		if err != nil {
 			return fmt.Errorf("prepare the queue of reader %q: %w", group, err)
 		}
 	}
 	return nil
+}
+
+// bindReader binds a reader's queue to the topic, if the reader has not come to that.
+// Partitions are its own to bind: only it knows how many there are.
+func (b *Broker) bindReader(ctx context.Context, topic string, subscription adapters.Subscription) error {
+	if b.partitions(subscription) > 0 {
+		return nil
+	}
+	queue, err := queueName(topic, subscription.Group)
+	if err != nil {
+		return err
+	}
+	conn, err := b.consuming.get(ctx)
+	if err != nil {
+		return err
+	}
+	return onChannel(conn, func(channel *amqp.Channel) error { return channel.QueueBind(queue, "", topic, false, nil) })
 }
 
 // awaitUnblocked waits while the server reads no publishes. Sending now would

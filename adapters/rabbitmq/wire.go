@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	wmamqp "github.com/ThreeDotsLabs/watermill-amqp/v2/pkg/amqp"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -20,6 +21,10 @@ import (
 // both sides negotiate it.
 const maxHeaders = 120 << 10
 
+// maxLetterHeaders is the bound of a dead letter. An event that fills its own must be
+// buried all the same, with the reason.
+const maxLetterHeaders = 127 << 10
+
 // encode checks a message and makes a publishing of it, in the official adapter's
 // format: metadata and UUID as string headers, the payload as body, persistent.
 //
@@ -27,6 +32,9 @@ const maxHeaders = 120 << 10
 // publishing is some hundred bytes: handed on by value it makes the stack of the
 // handler's goroutine, which is new for each message, grow once more.
 func (b *Broker) encode(p *posting, topic string, msg *message.Message, now time.Time) error {
+	if msg.Metadata[dedup.MetaDeadReason] != "" {
+		msg = fitting(msg)
+	}
 	if err := b.checkSize(topic, msg); err != nil {
 		return err
 	}
@@ -46,22 +54,44 @@ func (b *Broker) encode(p *posting, topic string, msg *message.Message, now time
 	return nil
 }
 
-// checkSize refuses what neither the frames nor the server would take.
+// checkSize refuses what neither the frames nor the server would take. The payload of a
+// letter, another program's that may be larger, has been in a queue of the server before.
 func (b *Broker) checkSize(topic string, msg *message.Message) error {
-	if len(msg.Payload) > b.config.MaxPayload {
+	letter, limit := msg.Metadata[dedup.MetaDeadReason] != "", maxHeaders
+	if letter {
+		limit = maxLetterHeaders
+	}
+	if len(msg.Payload) > b.config.MaxPayload && !letter {
 		return b.errLargePayload(topic, msg)
 	}
-	size := len(msg.UUID)
-	for name, value := range msg.Metadata {
+	for name := range msg.Metadata {
 		if len(name) > maxName {
 			return errLongName(topic, msg, name)
 		}
-		size += len(name) + len(value) + 6
 	}
-	if size > maxHeaders {
-		return errLargeHeaders(topic, msg, size)
+	if size := headersSize(msg); size > limit {
+		return errLargeHeaders(topic, msg, size, limit)
 	}
 	return nil
+}
+
+func headersSize(msg *message.Message) int {
+	size := len(msg.UUID)
+	for name, value := range msg.Metadata {
+		size += len(name) + len(value) + 6
+	}
+	return size
+}
+
+// fitting is a letter that is too large without what only explains its reason further.
+func fitting(letter *message.Message) *message.Message {
+	if headersSize(letter) <= maxLetterHeaders {
+		return letter
+	}
+	letter = letter.Copy()
+	delete(letter.Metadata, dedup.MetaDeadStack)
+	delete(letter.Metadata, dedup.MetaDeadError)
+	return letter
 }
 
 // What is wrong with a message is told apart from the looking for it, whose stack
@@ -80,9 +110,9 @@ func errLongName(topic string, msg *message.Message, name string) error {
 }
 
 //go:noinline
-func errLargeHeaders(topic string, msg *message.Message, size int) error {
+func errLargeHeaders(topic string, msg *message.Message, size, limit int) error {
 	return fmt.Errorf("%w: the metadata of message %s to %q has %d bytes, AMQP headers have room for %d: move data to the payload",
-		dedup.ErrBadOutput, msg.UUID, topic, size, maxHeaders)
+		dedup.ErrBadOutput, msg.UUID, topic, size, limit)
 }
 
 // messageID is the message-id property: the event ID, so that consumers that know
@@ -120,11 +150,12 @@ func decode(delivery *amqp.Delivery) *message.Message {
 			if name != wmamqp.DefaultMessageUUIDHeaderKey && name != headerTopic && !(parked && strings.HasPrefix(name, headerFirstDeath)) {
 				msg.Metadata[name] = value
 			}
+		case nil: // its producer has no value for it
 		default:
 			switch name {
 			case headerDeliveryCount, headerDeath, headerAttempts, headerDue:
 			default:
-				msg.Metadata[name] = fmt.Sprint(value)
+				msg.Metadata[name] = asText(value)
 			}
 		}
 	}
@@ -132,9 +163,16 @@ func decode(delivery *amqp.Delivery) *message.Message {
 		msg.Metadata[dedup.MetaBrokerID] = delivery.MessageId
 	}
 	if !fromDelay(delivery.Headers) {
-		describeDeath(msg, delivery.Headers)
+		describeDeath(msg, delivery)
 	}
 	return msg
+}
+
+func asText(value any) string {
+	if text, ok := value.([]byte); ok && utf8.Valid(text) {
+		return string(text)
+	}
+	return fmt.Sprint(value)
 }
 
 // Headers that the server reads: lists of further routing keys for a message. As text,
@@ -156,24 +194,28 @@ const (
 )
 
 // returned is how often the message was delivered before and came back. Classic
-// queues know only that it was.
-func returned(delivery *amqp.Delivery) int {
+// queues know only that it was. A count in a message that was never delivered, or from
+// them, is another queue's, whose headers somebody has copied.
+func (b *Broker) returned(delivery *amqp.Delivery) int {
+	switch {
+	case !delivery.Redelivered:
+		return 0
+	case b.config.QueueType == Classic:
+		return 1
+	}
 	switch count := delivery.Headers[headerDeliveryCount].(type) {
 	case int64:
 		return int(count)
 	case int32:
 		return int(count)
 	}
-	if delivery.Redelivered {
-		return 1
-	}
-	return 0
+	return 1
 }
 
 // describeDeath gives a message that the server has dead-lettered the metadata of
 // a dead letter.
-func describeDeath(msg *message.Message, headers amqp.Table) {
-	death := lastDeath(headers)
+func describeDeath(msg *message.Message, delivery *amqp.Delivery) {
+	death := lastDeath(delivery.Headers)
 	if death == nil || msg.Metadata.Get(dedup.MetaDeadReason) != "" {
 		return
 	}
@@ -181,7 +223,10 @@ func describeDeath(msg *message.Message, headers amqp.Table) {
 	queue, _ := death["queue"].(string)
 	topic, _ := death["exchange"].(string)
 	if topic == "" { // it came from the queue of a delay
-		topic, _ = headers[headerTopic].(string)
+		topic, _ = delivery.Headers[headerTopic].(string)
+	}
+	if own := topicOf(queue); own != "" && delivery.Exchange == dedup.DeadLetterTopic(own) {
+		topic = own // it was published to another exchange, which is bound to the topic's
 	}
 	count, _ := death["count"].(int64)
 	msg.Metadata[dedup.MetaDeadReason] = fmt.Sprintf("rabbitmq moved it from queue %s: %s", queue, reason)

@@ -1,6 +1,7 @@
 package sqs
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,7 +18,7 @@ const linger = 2 * time.Millisecond
 // batches. A batch that is not full waits a moment before it leaves, for what was
 // received together is done with at nearly the same time: a request costs many times
 // that moment, and each of ten that are not shared costs a whole one.
-type batcher[T any] struct {
+type batcher[T comparable] struct {
 	// linger is that moment; 0: none.
 	linger time.Duration
 	// run deals with a batch for good, retries included.
@@ -33,9 +34,15 @@ type batcher[T any] struct {
 
 	mu      sync.Mutex
 	queue   []T
-	waiting map[string][]T // behind an item of the same name that is queued or running
+	waiting map[string]*line[T] // by name
 	running int
 	lingers bool // the moment has begun
+}
+
+// line is what has one name: an item that is queued or running, and those behind it.
+type line[T comparable] struct {
+	first  T
+	behind []T
 }
 
 func (b *batcher[T]) add(items ...T) {
@@ -43,14 +50,14 @@ func (b *batcher[T]) add(items ...T) {
 	defer b.mu.Unlock()
 	for _, item := range items {
 		if name := b.name(item); name != "" {
-			if behind, busy := b.waiting[name]; busy {
-				b.waiting[name] = append(behind, item)
+			if line := b.waiting[name]; line != nil {
+				line.behind = append(line.behind, item)
 				continue
 			}
 			if b.waiting == nil {
-				b.waiting = map[string][]T{}
+				b.waiting = map[string]*line[T]{}
 			}
-			b.waiting[name] = nil
+			b.waiting[name] = &line[T]{first: item}
 		}
 		b.queue = append(b.queue, item)
 	}
@@ -114,17 +121,43 @@ func (b *batcher[T]) work(batch []T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.running--
-	for _, item := range batch {
+	b.pass(batch)
+	b.start(false)
+}
+
+// pass queues what is behind items that are done. b.mu is held.
+func (b *batcher[T]) pass(done []T) {
+	for _, item := range done {
 		name := b.name(item)
-		if name == "" {
-			continue
-		}
-		if behind := b.waiting[name]; len(behind) > 0 {
-			b.queue = append(b.queue, behind[0])
-			b.waiting[name] = behind[1:]
-		} else {
+		line := b.waiting[name]
+		switch {
+		case line == nil || line.first != item: // it has passed already
+		case len(line.behind) == 0:
 			delete(b.waiting, name)
+		default:
+			line.first, line.behind = line.behind[0], line.behind[1:]
+			b.queue = append(b.queue, line.first)
 		}
 	}
+}
+
+// pause waits before what is left of a batch is tried again. When the batch was answered,
+// only that is refused, one key is throttled say, and others need not wait for it: it does
+// not count as running meanwhile, and may come on top of parallel afterwards.
+func (b *batcher[T]) pause(stop <-chan struct{}, d time.Duration, answered bool, batch, left []T) bool {
+	if !answered {
+		return pause(stop, d)
+	}
+	done := slices.DeleteFunc(slices.Clone(batch), func(item T) bool { return slices.Contains(left, item) })
+	b.mu.Lock()
+	b.running--
+	b.pass(done)
 	b.start(false)
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		b.running++
+		b.mu.Unlock()
+	}()
+	return pause(stop, d)
 }

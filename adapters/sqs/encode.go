@@ -185,10 +185,22 @@ func legalName(name string) bool {
 	return true
 }
 
+// dropLabels takes from the attributes' types what other programs may put behind them
+// ("Number.java.lang.Long"): the official format would leave such attributes out.
+func dropLabels(attributes map[string]types.MessageAttributeValue) {
+	for name, value := range attributes {
+		if kind, _, labelled := strings.Cut(aws.ToString(value.DataType), "."); labelled {
+			value.DataType = &kind
+			attributes[name] = value
+		}
+	}
+}
+
 // decode turns a received message into Watermill's. Messages of other programs
 // are messages too: what they lack, the identity and the codec find missing, and
 // dead-letter them with the reason.
 func decode(m *types.Message) (*message.Message, error) {
+	dropLabels(m.MessageAttributes)
 	if uuid, found := m.MessageAttributes[official.UUIDAttribute]; found && uuid.StringValue == nil {
 		uuid.StringValue = aws.String(string(uuid.BinaryValue)) // the official format panics
 		m.MessageAttributes[official.UUIDAttribute] = uuid

@@ -210,6 +210,69 @@ func TestPartialFailures(t *testing.T) {
 	}
 }
 
+// One key is throttled for long: its sends and deletes are tried again, and those of
+// others do not wait for that.
+func TestThrottledEntryHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	config, faults := local(t), newMiddleware(t)
+	config.FIFO, config.HTTPClient, config.Retry = true, faults, 10*time.Minute
+	var throttled atomic.Bool
+	var hot, refused atomic.Value // what fails of an entry; how often it has
+	throttle := func(what string) { hot.Store(what); refused.Store(0); throttled.Store(true) }
+	faults.fail = func(operation string, entry map[string]any) *failure {
+		if operation == "DeleteMessageBatch" && hot.Load() == "the first delete" {
+			hot.Store(fmt.Sprint(entry["ReceiptHandle"]))
+		}
+		if !throttled.Load() || hot.Load() != fmt.Sprint(entry["MessageBody"]) && hot.Load() != fmt.Sprint(entry["ReceiptHandle"]) {
+			return nil
+		}
+		refused.Store(refused.Load().(int) + 1) // one at a time
+		return &failure{Code: "RequestThrottled", Message: "later", SenderFault: true}
+	}
+	isTriedAgain := func() bool { return refused.Load().(int) > 1 }
+	broker, topic := open(t, config), newTopic()
+	t.Cleanup(func() { throttled.Store(false) }) // or closing waits for it
+	ends := func(done <-chan error) {
+		t.Helper()
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case <-time.After(30 * time.Second):
+			require.FailNow(t, "it waits for another's entry")
+		}
+	}
+	publish := func(id, key string) <-chan error {
+		done := make(chan error, 1)
+		go func() { done <- broker.Publisher().Publish(topic, event(id, key)) }()
+		return done
+	}
+
+	throttle("hot")
+	first := publish("hot", "a")
+	require.Eventually(t, isTriedAgain, 30*time.Second, time.Millisecond)
+	ends(publish("cold", "b"))
+	ends(publish("colder", "b"))
+	throttled.Store(false)
+	ends(first)
+
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	held := map[string]*message.Message{}
+	for range 2 {
+		msg := receive(t, messages)
+		held[msg.UUID] = msg
+	}
+	throttle("the first delete")
+	held["hot"].Ack()
+	require.Eventually(t, isTriedAgain, 30*time.Second, time.Millisecond)
+	held["cold"].Ack()
+	receive(t, messages).Ack() // whose turn comes when the one before it is deleted
+	throttled.Store(false)
+	require.NoError(t, subscriber.Close())
+}
+
 // What SQS will never take is a bad output; the rest of the batch is sent.
 func TestRefusedEntry(t *testing.T) {
 	t.Parallel()

@@ -32,12 +32,12 @@ func (q *queue) send(batch []*sending) {
 	}
 	b := q.broker
 	for deadline, wait := time.Now().Add(b.config.Retry), time.Duration(0); ; {
-		failed, err := q.sendOnce(batch)
+		failed, answered, err := q.sendOnce(batch)
 		if len(failed) == 0 {
 			return
 		}
 		wait = longer(wait)
-		if time.Now().Add(wait).After(deadline) || !pause(b.ctx.Done(), wait) {
+		if time.Now().Add(wait).After(deadline) || !q.sends.pause(b.ctx.Done(), wait, answered, batch, failed) {
 			for _, s := range failed {
 				s.end(err)
 			}
@@ -61,8 +61,9 @@ func inOrder(batch []*sending) (sendable []*sending) {
 	return sendable
 }
 
-// sendOnce returns the messages worth another try, with the reason for the last of them.
-func (q *queue) sendOnce(batch []*sending) (again []*sending, reason error) {
+// sendOnce returns the messages worth another try, whether SQS has answered, and the
+// reason for the last of them.
+func (q *queue) sendOnce(batch []*sending) (again []*sending, answered bool, reason error) {
 	entries := make([]types.SendMessageBatchRequestEntry, len(batch))
 	for i, s := range batch {
 		entries[i] = types.SendMessageBatchRequestEntry{Id: &entryIDs[i], MessageBody: &s.body, MessageAttributes: s.attributes}
@@ -75,7 +76,7 @@ func (q *queue) sendOnce(batch []*sending) (again []*sending, reason error) {
 	output, err := q.broker.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: &q.url, Entries: entries})
 	if err != nil {
 		if passing(err) {
-			return batch, err
+			return batch, false, err
 		}
 		if missing(err) {
 			q.broker.forget(q)
@@ -84,7 +85,7 @@ func (q *queue) sendOnce(batch []*sending) (again []*sending, reason error) {
 		for _, s := range batch {
 			s.end(err)
 		}
-		return nil, err
+		return nil, true, err
 	}
 	left := make(map[string]*sending, len(batch))
 	for i, s := range batch {
@@ -112,5 +113,5 @@ func (q *queue) sendOnce(batch []*sending) (again []*sending, reason error) {
 			again = append(again, s)
 		}
 	}
-	return again, reason
+	return again, true, reason
 }

@@ -194,3 +194,34 @@ func TestWrongCredentials(t *testing.T) {
 	require.ErrorContains(t, err, "region eu-west-1")
 	require.NotContains(t, err.Error(), "hush")
 }
+
+// Other programs label the types of their attributes (Number.java.lang.Long, say), which
+// SQS allows. They are what they are without the label.
+func TestLabelledAttributes(t *testing.T) {
+	t.Parallel()
+	config := local(t)
+	broker, topic := open(t, config), newTopic()
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(t.Context(), topic)
+	require.NoError(t, err)
+	name, err := config.QueueName(topic)
+	require.NoError(t, err)
+	client := raw(t, config)
+	url, err := client.GetQueueUrl(t.Context(), &awssqs.GetQueueUrlInput{QueueName: &name})
+	require.NoError(t, err)
+	_, err = client.SendMessage(t.Context(), &awssqs.SendMessageInput{
+		QueueUrl: url.QueueUrl, MessageBody: aws.String("body"), MessageAttributes: map[string]types.MessageAttributeValue{
+			dedup.MetaEventID: {DataType: aws.String("Number.java.lang.Long"), StringValue: aws.String("7")},
+			dedup.MetaKey:     {DataType: aws.String("String.uuid"), StringValue: aws.String("key")},
+			"picture":         {DataType: aws.String("Binary.png"), BinaryValue: []byte("png")},
+		},
+	})
+	require.NoError(t, err)
+	msg := receive(t, messages)
+	require.Equal(t, "7", msg.Metadata.Get(dedup.MetaEventID))
+	require.Equal(t, "key", msg.Metadata.Get(dedup.MetaKey))
+	require.Equal(t, "png", msg.Metadata.Get("picture"))
+	msg.Ack()
+	require.NoError(t, subscriber.Close())
+}

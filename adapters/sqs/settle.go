@@ -97,7 +97,7 @@ func (q *queue) delete(batch []*delivery) {
 		}
 		return output.Failed, nil
 	}
-	q.settle(batch, request, func(d *delivery, err error) {
+	q.settle(&q.deletes, batch, request, func(d *delivery, err error) {
 		if err != nil {
 			q.broker.config.Logger.Warn("delete message: it will come again, as a duplicate", "position", d.Position, "error", err)
 		} else {
@@ -113,7 +113,7 @@ func (q *queue) giveBack(batch []*delivery) {
 	request := func(ctx context.Context, batch []*delivery) ([]types.BatchResultErrorEntry, error) {
 		return q.setVisibility(ctx, batch, func(d *delivery) time.Duration { return d.back })
 	}
-	q.settle(batch, request, func(d *delivery, err error) {
+	q.settle(&q.returns, batch, request, func(d *delivery, err error) {
 		if err != nil {
 			q.broker.config.Logger.Warn("give message back: it comes again when its visibility runs out", "position", d.Position, "error", err)
 		}
@@ -141,15 +141,15 @@ type batchRequest func(context.Context, []*delivery) (failed []types.BatchResult
 
 // settle makes a request for a batch until every entry is done with: it succeeded,
 // it failed for good, or the time for it is up.
-func (q *queue) settle(batch []*delivery, request batchRequest, done func(*delivery, error)) {
+func (q *queue) settle(of *batcher[*delivery], batch []*delivery, request batchRequest, done func(*delivery, error)) {
 	b := q.broker
 	for deadline, wait := time.Now().Add(b.config.Retry), time.Duration(0); ; {
-		again, err := q.settleOnce(batch, request, done)
+		again, answered, err := q.settleOnce(batch, request, done)
 		if len(again) == 0 {
 			return
 		}
 		wait = longer(wait)
-		if time.Now().Add(wait).After(deadline) || !pause(b.ctx.Done(), wait) {
+		if time.Now().Add(wait).After(deadline) || !of.pause(b.ctx.Done(), wait, answered, batch, again) {
 			for _, d := range again {
 				done(d, err)
 			}
@@ -160,13 +160,14 @@ func (q *queue) settle(batch []*delivery, request batchRequest, done func(*deliv
 	}
 }
 
-// settleOnce returns what is worth another try, with the last reason.
-func (q *queue) settleOnce(batch []*delivery, request batchRequest, done func(*delivery, error)) (again []*delivery, reason error) {
+// settleOnce returns what is worth another try, whether SQS has answered, and the last
+// reason.
+func (q *queue) settleOnce(batch []*delivery, request batchRequest, done func(*delivery, error)) (again []*delivery, answered bool, reason error) {
 	ctx, cancel := context.WithTimeout(context.Background(), q.broker.config.Timeout)
 	defer cancel()
 	failures, err := request(ctx, batch)
 	if passing(err) {
-		return batch, err
+		return batch, false, err
 	}
 	failed := make(map[string]types.BatchResultErrorEntry, len(failures))
 	for _, failure := range failures {
@@ -185,7 +186,7 @@ func (q *queue) settleOnce(batch []*delivery, request batchRequest, done func(*d
 			done(d, err)
 		}
 	}
-	return again, reason
+	return again, true, reason
 }
 
 // entryIDs are the IDs of a batch's entries.
