@@ -166,6 +166,9 @@ func TestDoctorOnTheConfig(t *testing.T) {
 	find(t, []misconfiguration{
 		{what: "a window shorter than the longest redelivery", plant: plant("dedup: {window: 10s, lease: 30s}\n"), check: "dedup-window", says: "dedup.window is 10s, but a copy may be handed out again 1m35s after", runs: true},
 		{what: "a handler's window that is too short", plant: plant("handlers: {orders: {window: 20s}}\n"), check: "dedup-window", says: "dedup.window is 20s", runs: true},
+		{what: "a dot in the service's name", plant: func(t *testing.T) (string, string) {
+			return strings.Replace(embedded(t, ""), "service: fulfilment", "service: shop.orders", 1), "orders"
+		}, check: "broker-group", says: "each event would reach only one of them", runs: true},
 		{what: "a database that is away", plant: plant("sql: {dsn: \"postgres://127.0.0.1:1/shop?sslmode=disable\"}\n"), check: "sql-connection", says: "127.0.0.1", needed: true},
 		{what: "no deduplication", plant: plant("dedup: {strategy: none}\n"), check: "dedup-off", says: "every copy takes effect", warning: true},
 		{what: "a ledger in memory", plant: plant("dedup: {strategy: consumer, allow_volatile: true, ledger: {store: memory}}\n"), check: "ledger-volatile", says: "forgets when the process ends", warning: true},
