@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -317,6 +318,7 @@ func TestFilesBesideTheConfig(t *testing.T) {
 		return loaded
 	}
 	there := filepath.Join(shop, "hapax.yaml")
+	escaped := func(file string) string { return url.QueryEscape(filepath.Join(shop, file)) }
 	loaded := load(there, "sqlite: {path: data/h.db}\nsql: {dsn: \"file:shop.db?synchronous=normal\"}\n")
 	require.Equal(t, filepath.Join(shop, "data", "h.db"), loaded.SQLitePath())
 	require.EqualValues(t, "file:"+shop+"/shop.db?synchronous=normal", loaded.DatabaseDSN())
@@ -345,6 +347,13 @@ func TestFilesBesideTheConfig(t *testing.T) {
 			_, dsn = load(there, "redis: {addresses: [\"h:1\"]}\ndedup: {ledger: {dsn: \""+written+"\"}}\n").LedgerStore()
 			require.EqualValues(t, opened, dsn)
 		}
+	}
+	for written, opened := range map[string]string{
+		"rediss://:p%2Fw@h/0?ca_file=ca.pem&cert_file=my%20cert.pem&key_file=/etc/key.pem&server_name=n": "rediss://:p%2Fw@h/0?ca_file=" + escaped("ca.pem") + "&cert_file=" + escaped("my cert.pem") + "&key_file=/etc/key.pem&server_name=n",
+		"redis://h/0": "redis://h/0",
+	} {
+		_, dsn = load(there, "dedup: {ledger: {dsn: \""+written+"\"}}\n").LedgerStore()
+		require.EqualValues(t, opened, dsn)
 	}
 	_, dsn = load(there, "").LedgerStore()
 	require.EqualValues(t, shop+"/hapax.db", dsn)
