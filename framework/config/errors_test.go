@@ -76,6 +76,14 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:7:41: sql.outbox.table: found "x; drop", expected a string that matches ^[a-z_][a-z0-9_]{0,47}$`,
 			},
 		},
+		"more than there is memory for": {
+			file: "service: a\nconsumer: {window: 2147483648}\nkafka: {transaction: {max_records: 9223372036854775807}}\nhandlers: {orders: {consumer: {window: 1000001}}}\n",
+			want: []string{
+				`hapax.yaml:2:20: consumer.window: found "2147483648", expected at most 1000000`,
+				`hapax.yaml:3:36: kafka.transaction.max_records: found "9223372036854775807", expected at most 1000000`,
+				`hapax.yaml:4:40: handlers.orders.consumer.window: found "1000001", expected at most 1000000`,
+			},
+		},
 		"incomplete broker": {
 			file: "service: a\nbroker: kafka\n",
 			want: []string{`hapax.yaml:2:9: kafka.brokers: not set, but broker is kafka: add brokers: ["127.0.0.1:9092"] or set HAPAX_KAFKA_BROKERS`},
