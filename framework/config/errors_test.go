@@ -84,6 +84,10 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:4:40: handlers.orders.consumer.window: found "1000001", expected at most 1000000`,
 			},
 		},
+		"readers that are no groups": {
+			file: "service: a\nrabbitmq: {readers: [\"shipments=dispatch\"]}\n",
+			want: []string{`hapax.yaml:2:21: rabbitmq.readers: found "shipments=dispatch", expected TOPIC=SERVICE.HANDLER, such as shipments=dispatch.shipments`},
+		},
 		"incomplete broker": {
 			file: "service: a\nbroker: kafka\n",
 			want: []string{`hapax.yaml:2:9: kafka.brokers: not set, but broker is kafka: add brokers: ["127.0.0.1:9092"] or set HAPAX_KAFKA_BROKERS`},

@@ -62,7 +62,7 @@ func (v checker) rabbitmq() {
 	v.that(url == "" || matches(`^amqps?://`, url), "rabbitmq.url", nil,
 		"found another scheme, expected a URL such as amqp://user:password@host:5672/vhost")
 	for _, reader := range v.config.RabbitMQ.Readers {
-		v.that(matches(`^[^=]+=[^=]+$`, reader), "rabbitmq.readers", nil,
+		v.that(matches(`^[^=]+=[^=.]+\.[^=]+$`, reader), "rabbitmq.readers", nil,
 			"found %q, expected TOPIC=SERVICE.HANDLER, such as shipments=dispatch.shipments", reader)
 	}
 	v.tls("rabbitmq.tls", v.config.RabbitMQ.TLS, v.config.RabbitMQ.TLS.Enabled || matches(`^amqps://`, url))
