@@ -84,6 +84,14 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:4:40: handlers.orders.consumer.window: found "1000001", expected at most 1000000`,
 			},
 		},
+		"numbers that are none": {
+			file: "service: a\nretry: {multiplier: .inf}\ntracing: {sample: .nan}\n",
+			want: []string{`hapax.yaml:2:21: retry.multiplier: found infinity, expected a number`, `hapax.yaml:3:19: tracing.sample: found NaN, expected a number`},
+		},
+		"a database that is none": {
+			file: "service: a\nsql: {dsn: hunter2}\n",
+			want: []string{`hapax.yaml:2:12: sql.dsn: found another form, expected a connection string such as postgres://user:password@host/db, user:password@tcp(host:3306)/db or file:orders.db`},
+		},
 		"readers that are no groups": {
 			file: "service: a\nrabbitmq: {readers: [\"shipments=dispatch\"]}\n",
 			want: []string{`hapax.yaml:2:21: rabbitmq.readers: found "shipments=dispatch", expected TOPIC=SERVICE.HANDLER, such as shipments=dispatch.shipments`},

@@ -162,7 +162,7 @@ func (v checker) databases() {
 	const path = "dedup.ledger"
 	given := c.Dedup.Ledger.DSN
 	store, dsn := c.LedgerStore()
-	v.that(store != "", path+".dsn", nil, "cannot tell the store from it: set %s.store", path)
+	v.that(store != "" || given == "", path+".dsn", nil, "cannot tell the store from it: set %s.store", path)
 	v.that(store != "memory" || c.Dedup.AllowVolatile, path+".store", nil,
 		"found \"memory\", which forgets when the process ends: use another store, or set dedup.allow_volatile: true")
 	v.that(store != "memory" || given == "", path+".dsn", nil, "is set, but store memory has none: remove it")
