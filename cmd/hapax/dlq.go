@@ -238,7 +238,7 @@ Exit status: 0, 1 it could not be read, 2 there is no such letter.`,
 }
 
 func printLetter(command *cobra.Command, letter shownLetter) error {
-	out := command.OutOrStdout()
+	out := printable{command.OutOrStdout()}
 	for _, line := range [][2]string{
 		{"event ID", letter.EventID}, {"topic", letter.Topic}, {"position", letter.Position},
 		{"handler", strings.Trim(letter.Service+"."+letter.Handler, ".")}, {"reason", letter.Reason}, {"attempts", letter.Attempts},

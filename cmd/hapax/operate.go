@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -42,10 +46,36 @@ func printJSON(out io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
+// printable writes for people what anybody may have sent: control characters, which
+// their terminal would take for commands, as \x1b. Lines and tabs stay.
+type printable struct{ io.Writer }
+
+// Write implements io.Writer.
+func (p printable) Write(text []byte) (int, error) {
+	shown := make([]byte, 0, len(text))
+	for rest := text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		broken := r == utf8.RuneError && size == 1
+		plain := r == '\n' || r == '\t' || bytes.HasPrefix(rest, []byte("\r\n")) || !unicode.IsControl(r)
+		if plain && !broken {
+			shown = append(shown, rest[:size]...)
+		} else {
+			for _, b := range rest[:size] {
+				shown = fmt.Appendf(shown, `\x%02x`, b)
+			}
+		}
+		rest = rest[size:]
+	}
+	if _, err := p.Writer.Write(shown); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
 // newTable returns a table that is printed by its Render.
 func newTable(out io.Writer, header ...any) table.Writer {
 	printed := table.NewWriter()
-	printed.SetOutputMirror(out)
+	printed.SetOutputMirror(printable{out})
 	printed.SetStyle(table.StyleLight)
 	printed.Style().Format.Header = text.FormatDefault
 	printed.AppendHeader(table.Row(header))
