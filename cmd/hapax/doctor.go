@@ -51,7 +51,10 @@ run, 2 something is unsafe.`,
 		if err != nil {
 			return err
 		}
-		handlers := handlerTopics(cfg, arguments)
+		handlers, err := handlerTopics(cfg, arguments)
+		if err != nil {
+			return err
+		}
 		findings, _ := during(command.ErrOrStderr(), "asking "+cfg.Broker, func() ([]adapters.Finding, error) {
 			return framework.Diagnose(command.Context(), cfg, quietLogger(command), handlers), nil
 		})

@@ -221,3 +221,19 @@ func TestDoctorWithoutABroker(t *testing.T) {
 	require.Equal(t, 1, exitStatus(err))
 	require.Equal(t, 3, exitStatus(fmt.Errorf("wrapped: %w", exitError{errors.New("x"), 3})))
 }
+
+// An argument that names no topic, as that of an unset variable, is not a check passed.
+func TestDoctorRefusesArgumentsWithoutATopic(t *testing.T) {
+	file := writeConfig(t, embedded(t, ""))
+	for _, command := range [][]string{{"doctor"}, {"rules", "--explain"}} {
+		for _, argument := range []string{"", "orders=", "=orders"} {
+			_, err := run(t, append(command, "-f", file, argument)...)
+			require.EqualError(t, err, fmt.Sprintf("argument %q: expected TOPIC or HANDLER=TOPIC", argument))
+			require.Equal(t, 1, exitStatus(err))
+		}
+		_, err := run(t, append(command, "-f", file, "ship=orders", "ship=returns")...)
+		require.EqualError(t, err, `argument "ship=returns": handler ship reads orders already: a handler has one topic`)
+		_, err = run(t, append(command, "-f", file, "orders", "orders", "audit=orders")...)
+		require.NoError(t, err)
+	}
+}

@@ -139,12 +139,18 @@ func exitStatus(err error) int {
 // handlerTopics reads arguments of the form TOPIC or HANDLER=TOPIC. Without any, the
 // handlers that the config names stand for them, each with the topic of its name. Topics
 // that it names do not: a service may only publish to them.
-func handlerTopics(cfg *config.Config, arguments []string) map[string]string {
+func handlerTopics(cfg *config.Config, arguments []string) (map[string]string, error) {
 	handlers := map[string]string{}
 	for _, argument := range arguments {
 		handler, topic, named := strings.Cut(argument, "=")
 		if !named {
 			topic = handler
+		}
+		if handler == "" || topic == "" {
+			return nil, fmt.Errorf("argument %q: expected TOPIC or HANDLER=TOPIC", argument)
+		}
+		if other := handlers[handler]; other != "" && other != topic {
+			return nil, fmt.Errorf("argument %q: handler %s reads %s already: a handler has one topic", argument, handler, other)
 		}
 		handlers[handler] = topic
 	}
@@ -153,5 +159,5 @@ func handlerTopics(cfg *config.Config, arguments []string) map[string]string {
 			handlers[handler] = handler
 		}
 	}
-	return handlers
+	return handlers, nil
 }

@@ -73,7 +73,10 @@ func explainRules(command *cobra.Command, load func() (*config.Config, error), a
 	if err != nil {
 		return err
 	}
-	topics := handlerTopics(cfg, arguments)
+	topics, err := handlerTopics(cfg, arguments)
+	if err != nil {
+		return err
+	}
 	if len(topics) == 0 {
 		topics = map[string]string{"orders": "orders"}
 	}
