@@ -55,6 +55,12 @@ Exit status: 0 also when there are none, 1 an instance could not be asked.`,
 	command.Flags().IntVar(&hours, "hours", 24, "look so far back, the present hour included")
 	command.Flags().IntVar(&limit, "limit", 20, "show so many recent ones of each instance")
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if hours < 1 {
+			return fmt.Errorf("--hours is %d, expected at least 1", hours)
+		}
+		if limit < 0 {
+			return fmt.Errorf("--limit is %d, expected at least 0", limit)
+		}
 		if len(urls) == 0 {
 			cfg, err := load()
 			if err != nil {
