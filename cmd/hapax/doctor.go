@@ -108,7 +108,7 @@ func count(diagnoses []diagnosis, status string) (n int) {
 // not in order.
 func printDiagnoses(command *cobra.Command, diagnoses []diagnosis) error {
 	out := command.OutOrStdout()
-	printed := newTable(out, "", "check", "about", "found")
+	printed := newTable("", "check", "about", "found")
 	for _, d := range diagnoses {
 		found := d.Found
 		if d.Problem != "" {
@@ -116,7 +116,9 @@ func printDiagnoses(command *cobra.Command, diagnoses []diagnosis) error {
 		}
 		printed.AppendRow(table.Row{d.Status, d.Check, d.About, found})
 	}
-	printed.Render()
+	if err := printTable(out, printed); err != nil {
+		return err
+	}
 	for _, d := range diagnoses {
 		if d.Problem == "" {
 			continue

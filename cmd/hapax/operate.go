@@ -72,14 +72,19 @@ func (p printable) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// newTable returns a table that is printed by its Render.
-func newTable(out io.Writer, header ...any) table.Writer {
+// newTable returns a table that is printed by printTable.
+func newTable(header ...any) table.Writer {
 	printed := table.NewWriter()
-	printed.SetOutputMirror(printable{out})
 	printed.SetStyle(table.StyleLight)
 	printed.Style().Format.Header = text.FormatDefault
 	printed.AppendHeader(table.Row(header))
 	return printed
+}
+
+// printTable prints a table; its own way to do that keeps errors to itself.
+func printTable(out io.Writer, printed table.Writer) error {
+	_, err := fmt.Fprintln(printable{out}, printed.Render())
+	return err
 }
 
 // isTerminal reports whether a stream is a person's: only they are asked, and shown
