@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -38,6 +39,9 @@ func Diagnose(ctx context.Context, cfg *config.Config, logger *slog.Logger, hand
 // examine runs every check: the config's own, the broker's, the databases'.
 func examine(ctx context.Context, cfg *config.Config, broker adapters.Broker, handlers map[string]string) []adapters.Finding {
 	findings := checkConfig(cfg, handlers)
+	if broker.Capabilities().ConsumerGroups {
+		findings = append(findings, groupFinding(cfg.Service)...)
+	}
 	findings = append(findings, broker.Check(ctx)...)
 	if checker, can := broker.(adapters.Checker); can {
 		findings = append(findings, checker.Checks(ctx, uses(cfg, handlers))...)
@@ -94,6 +98,21 @@ func strategyFinding(cfg *config.Config, handler string, rule dedup.Rule) adapte
 		finding.Found = ""
 	}
 	return finding
+}
+
+// groupFinding looks at what consumer groups are called: SERVICE.HANDLER. Handlers are
+// called like topics, with dots; only as long as services are not, the first dot tells
+// where the service ends, and no two of them share a group.
+func groupFinding(service string) []adapters.Finding {
+	other, rest, dotted := strings.Cut(service, ".")
+	if !dotted {
+		return nil
+	}
+	return []adapters.Finding{{
+		Name: "broker-group", About: service, Fatal: true,
+		Problem: fmt.Sprintf("consumer groups are called SERVICE.HANDLER, and with a dot in the service's name a handler of another service can have the same, such as %q of a service %q: of a topic that both read, each event would reach only one of them", rest+".created", other),
+		Fix:     "rename a service that has not run yet, with a dash for the dot; one that has would process everything again under another name: it keeps its own, and allows this",
+	}}
 }
 
 // windowFinding compares the window with how late a copy of what was just

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/framework/config"
 )
 
 // A service refuses what doctor calls unsafe, before it takes a message, and starts
@@ -54,4 +55,27 @@ func TestStartNamesEveryWrongHandler(t *testing.T) {
 	require.ErrorContains(t, err, `handler "orders" of topic "orders": adapt handler: `)
 	require.ErrorContains(t, err, `handler "returns" of topic "returns": adapt handler: `)
 	require.ErrorContains(t, err, `handlers.ordrs: no handler has this name`)
+}
+
+// Two services whose names and handlers' names put together are the same would share a
+// consumer group, and each event would reach only one of them.
+func TestStartRefusesAGroupOfAnotherService(t *testing.T) {
+	own := parse(t, "")
+	named := func(service, handler, extra string) *framework.Service {
+		cfg, err := config.Parse("hapax.yaml", []byte("service: "+service+"\nsqlite: {path: \""+own.SQLitePath()+"\"}\nadmin: {enabled: false}\n"+extra), nil)
+		require.NoError(t, err)
+		s := newService(t, cfg)
+		framework.Handle(s, "orders.created", func(context.Context, Order) error { return nil }, framework.Name(handler))
+		return s
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	err := named("shop.orders", "created", "").Run(ctx)
+	require.ErrorContains(t, err, `check broker-group of shop.orders: consumer groups are called SERVICE.HANDLER, and with a dot in the service's name a handler of another service can have the same, such as "orders.created" of a service "shop": of a topic that both read, each event would reach only one of them`)
+	require.ErrorContains(t, err, `add "broker-group" to allow`)
+
+	// A service that has run under its name keeps it: under another one it would process
+	// everything again.
+	require.NoError(t, start(t, named("shop.orders", "created", "allow: [broker-group]\n"))())
+	require.NoError(t, start(t, named("shop", "orders.created", ""))())
 }

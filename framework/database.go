@@ -43,7 +43,7 @@ func TableNames(cfg *config.Config) schema.Names {
 // The caller closes it.
 func OpenDatabase(ctx context.Context, cfg *config.Config) (*sql.DB, sqldb.Dialect, error) {
 	if !cfg.SQL.Enabled() {
-		return nil, "", fmt.Errorf("%s: not set: add dsn: \"${DATABASE_URL}\" to the sql block", cfg.Where("sql.dsn"))
+		return nil, "", errors.New("sql.dsn: not set, expected a connection string: add dsn: \"${DATABASE_URL}\" to the sql block")
 	}
 	db, dialect, err := sqldb.OpenWith(ctx, cfg.DatabaseDSN().Reveal(), sqldb.Options{
 		LockTimeout:       cfg.SQL.LockTimeout.Std(),

@@ -108,13 +108,16 @@ func reportAudit(command *cobra.Command, a audit, report auditReport, asJSON boo
 			return err
 		}
 	} else {
-		fmt.Fprintf(out, "ids         %d\neffects     %d\ntoo many    %d\nwithout id  %d\n", report.IDs, report.Effects, report.Surplus, report.Without)
-		if len(report.Duplicates) > 0 {
-			printed := newTable(out, strings.Join(a.by, ", "), "effects")
+		_, err := fmt.Fprintf(out, "ids         %d\neffects     %d\ntoo many    %d\nwithout id  %d\n", report.IDs, report.Effects, report.Surplus, report.Without)
+		if err == nil && len(report.Duplicates) > 0 {
+			printed := newTable(strings.Join(a.by, ", "), "effects")
 			for _, found := range report.Duplicates {
 				printed.AppendRow([]any{strings.Join(found.ID, ", "), found.Effects})
 			}
-			printed.Render()
+			err = printTable(out, printed)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if report.Surplus > 0 {

@@ -73,6 +73,11 @@ func (a audit) queries() auditQueries {
 	columns := make([]string, len(a.by))
 	for i, column := range a.by {
 		columns[i] = a.dialect.QuoteName(column)
+		if a.dialect == sqldb.SQLite {
+			// A quoted name that is no column is a text there, the same for every row;
+			// with its table before it, it is an error.
+			columns[i] = table + "." + columns[i]
+		}
 	}
 	groups, shown := a.exactly(columns)
 	present := strings.Join(columns, " IS NOT NULL AND ") + " IS NOT NULL"

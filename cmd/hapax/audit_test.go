@@ -52,9 +52,11 @@ func TestAuditFindsDuplicates(t *testing.T) {
 		require.NoError(t, db.QueryRow(queries.Summary).Scan(&ids, &effects, &surplus))
 		require.Equal(t, []int{2, 6, 4}, []int{ids, effects, surplus})
 
-		_, err = run(t, "audit", "payments", "--by", "order_id", "--run")
-		require.ErrorContains(t, err, "check the names of the table and its columns")
-		require.Equal(t, 1, exitStatus(err))
+		for _, misspelt := range [][2]string{{"payments", "order_id"}, {"charges", "ordr_id"}, {"charges", "order_id,knd"}} {
+			_, err = run(t, "audit", misspelt[0], "--by", misspelt[1], "--run")
+			require.ErrorContains(t, err, "check the names of the table and its columns", misspelt)
+			require.Equal(t, 1, exitStatus(err))
+		}
 	})
 }
 

@@ -140,7 +140,7 @@ Exit status: 0 also when there are none, 1 they could not be read.`,
 	command.Flags().IntVar(&limit, "limit", 100, "show at most this many; 0: all")
 	command.RunE = func(command *cobra.Command, arguments []string) error {
 		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
-			printed := newTable(command.OutOrStdout(), "event ID", "handler", "reason", "attempts", "at", "error")
+			printed := newTable("event ID", "handler", "reason", "attempts", "at", "error")
 			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 6, WidthMax: 60}})
 			encoder := json.NewEncoder(command.OutOrStdout())
 			shown := 0
@@ -174,8 +174,7 @@ Exit status: 0 also when there are none, 1 they could not be read.`,
 				_, err = fmt.Fprintf(command.OutOrStdout(), "%s has no dead letters%s%s\n", topic, of, filter.narrowed())
 				return err
 			}
-			printed.Render()
-			if more {
+			if err = printTable(command.OutOrStdout(), printed); err == nil && more {
 				_, err = fmt.Fprintf(command.OutOrStdout(), "the first %d of %s; there are more: --limit 0 shows all\n", shown, topic)
 			}
 			return err
@@ -238,7 +237,7 @@ Exit status: 0, 1 it could not be read, 2 there is no such letter.`,
 }
 
 func printLetter(command *cobra.Command, letter shownLetter) error {
-	out := command.OutOrStdout()
+	out := printable{command.OutOrStdout()}
 	for _, line := range [][2]string{
 		{"event ID", letter.EventID}, {"topic", letter.Topic}, {"position", letter.Position},
 		{"handler", strings.Trim(letter.Service+"."+letter.Handler, ".")}, {"reason", letter.Reason}, {"attempts", letter.Attempts},

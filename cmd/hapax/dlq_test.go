@@ -398,3 +398,30 @@ func letterIDs(t *testing.T, file, topic string) string {
 	}
 	return strings.Join(ids, " ")
 }
+
+// What an event holds is no command to the terminal of who looks at it, also where it is
+// text: an ID, a key or a payload may come from anybody.
+func TestEventsAreNoCommandsToATerminal(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	payload := "one\r\n\ttwo\x1b[2J\rthree\x7f\u009b31m ü"
+	_, err := runWith(t, strings.NewReader(payload), "publish", topic+".dead", "-f", file, "--id", "e\x1b]0;t\x07", "--key", "k\x1b[31m", "--meta", "m=\x1b[2J")
+	require.NoError(t, err)
+	shown := `two\x1b[2J\x0dthree\x7f\xc2\x9b31m ü`
+	for _, c := range []struct {
+		arguments []string
+		contains  []string
+	}{
+		{[]string{"tail", topic + ".dead", "--from", "start", "--no-follow"}, []string{`e\x1b]0;t\x07  one`, "\t" + shown, `hapax_key=k\x1b[31m`, `m=\x1b[2J`}},
+		{[]string{"dlq", "list", topic}, []string{`e\x1b]0;t\x07`}},
+		{[]string{"dlq", "show", topic, "e\x1b]0;t\x07"}, []string{`event ID   e\x1b]0;t\x07`, "\t" + shown, `m=\x1b[2J`}},
+		{[]string{"dlq", "requeue", topic, "e\x1b]0;t\x07"}, []string{`e\x1b]0;t\x07`}},
+	} {
+		text, err := run(t, append(c.arguments, "-f", file)...)
+		require.NoError(t, err, text)
+		require.NotContains(t, text, "\x1b")
+		require.NotContains(t, text, "\u009b")
+		for _, contained := range c.contains {
+			require.Contains(t, text, contained)
+		}
+	}
+}

@@ -51,7 +51,10 @@ run, 2 something is unsafe.`,
 		if err != nil {
 			return err
 		}
-		handlers := handlerTopics(cfg, arguments)
+		handlers, err := handlerTopics(cfg, arguments)
+		if err != nil {
+			return err
+		}
 		findings, _ := during(command.ErrOrStderr(), "asking "+cfg.Broker, func() ([]adapters.Finding, error) {
 			return framework.Diagnose(command.Context(), cfg, quietLogger(command), handlers), nil
 		})
@@ -105,7 +108,7 @@ func count(diagnoses []diagnosis, status string) (n int) {
 // not in order.
 func printDiagnoses(command *cobra.Command, diagnoses []diagnosis) error {
 	out := command.OutOrStdout()
-	printed := newTable(out, "", "check", "about", "found")
+	printed := newTable("", "check", "about", "found")
 	for _, d := range diagnoses {
 		found := d.Found
 		if d.Problem != "" {
@@ -113,7 +116,9 @@ func printDiagnoses(command *cobra.Command, diagnoses []diagnosis) error {
 		}
 		printed.AppendRow(table.Row{d.Status, d.Check, d.About, found})
 	}
-	printed.Render()
+	if err := printTable(out, printed); err != nil {
+		return err
+	}
 	for _, d := range diagnoses {
 		if d.Problem == "" {
 			continue

@@ -166,6 +166,9 @@ func TestDoctorOnTheConfig(t *testing.T) {
 	find(t, []misconfiguration{
 		{what: "a window shorter than the longest redelivery", plant: plant("dedup: {window: 10s, lease: 30s}\n"), check: "dedup-window", says: "dedup.window is 10s, but a copy may be handed out again 1m35s after", runs: true},
 		{what: "a handler's window that is too short", plant: plant("handlers: {orders: {window: 20s}}\n"), check: "dedup-window", says: "dedup.window is 20s", runs: true},
+		{what: "a dot in the service's name", plant: func(t *testing.T) (string, string) {
+			return strings.Replace(embedded(t, ""), "service: fulfilment", "service: shop.orders", 1), "orders"
+		}, check: "broker-group", says: "each event would reach only one of them", runs: true},
 		{what: "a database that is away", plant: plant("sql: {dsn: \"postgres://127.0.0.1:1/shop?sslmode=disable\"}\n"), check: "sql-connection", says: "127.0.0.1", needed: true},
 		{what: "no deduplication", plant: plant("dedup: {strategy: none}\n"), check: "dedup-off", says: "every copy takes effect", warning: true},
 		{what: "a ledger in memory", plant: plant("dedup: {strategy: consumer, allow_volatile: true, ledger: {store: memory}}\n"), check: "ledger-volatile", says: "forgets when the process ends", warning: true},
@@ -217,4 +220,20 @@ func TestDoctorWithoutABroker(t *testing.T) {
 	_, err = run(t, "doctor", "-f", filepath.Join(t.TempDir(), "missing.yaml"))
 	require.Equal(t, 1, exitStatus(err))
 	require.Equal(t, 3, exitStatus(fmt.Errorf("wrapped: %w", exitError{errors.New("x"), 3})))
+}
+
+// An argument that names no topic, as that of an unset variable, is not a check passed.
+func TestDoctorRefusesArgumentsWithoutATopic(t *testing.T) {
+	file := writeConfig(t, embedded(t, ""))
+	for _, command := range [][]string{{"doctor"}, {"rules", "--explain"}} {
+		for _, argument := range []string{"", "orders=", "=orders"} {
+			_, err := run(t, append(command, "-f", file, argument)...)
+			require.EqualError(t, err, fmt.Sprintf("argument %q: expected TOPIC or HANDLER=TOPIC", argument))
+			require.Equal(t, 1, exitStatus(err))
+		}
+		_, err := run(t, append(command, "-f", file, "ship=orders", "ship=returns")...)
+		require.EqualError(t, err, `argument "ship=returns": handler ship reads orders already: a handler has one topic`)
+		_, err = run(t, append(command, "-f", file, "orders", "orders", "audit=orders")...)
+		require.NoError(t, err)
+	}
 }

@@ -55,6 +55,12 @@ Exit status: 0 also when there are none, 1 an instance could not be asked.`,
 	command.Flags().IntVar(&hours, "hours", 24, "look so far back, the present hour included")
 	command.Flags().IntVar(&limit, "limit", 20, "show so many recent ones of each instance")
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if hours < 1 {
+			return fmt.Errorf("--hours is %d, expected at least 1", hours)
+		}
+		if limit < 0 {
+			return fmt.Errorf("--limit is %d, expected at least 0", limit)
+		}
 		if len(urls) == 0 {
 			cfg, err := load()
 			if err != nil {
@@ -142,19 +148,23 @@ func printDuplicates(out io.Writer, report framework.DuplicateReport, hours int)
 		_, err := fmt.Fprintf(out, "%s: no duplicates in the last %d hours (counted since %s)\n", report.Service, hours, report.Since.Format(time.RFC3339))
 		return err
 	}
-	counts := newTable(out, "hour (UTC)", "event type", "handler", "cause", "duplicates")
+	counts := newTable("hour (UTC)", "event type", "handler", "cause", "duplicates")
 	total := 0
 	for _, count := range report.Hours {
 		counts.AppendRow(table.Row{count.Hour.Format("2006-01-02 15:04"), count.Type, count.Handler, count.Cause, count.Count})
 		total += count.Count
 	}
-	counts.Render()
-	recent := newTable(out, "at", "event ID", "event type", "handler", "cause", "position")
+	if err := printTable(out, counts); err != nil {
+		return err
+	}
+	recent := newTable("at", "event ID", "event type", "handler", "cause", "position")
 	for _, d := range report.Recent {
 		recent.AppendRow(table.Row{d.At.Format(time.RFC3339), d.EventID, d.Type, d.Handler, d.Cause, d.Position})
 	}
 	if len(report.Recent) > 0 {
-		recent.Render()
+		if err := printTable(out, recent); err != nil {
+			return err
+		}
 	}
 	_, err := fmt.Fprintf(out, "%s: %d duplicates in the last %d hours (counted since %s); none took effect\n", report.Service, total, hours, report.Since.Format(time.RFC3339))
 	return err

@@ -91,3 +91,13 @@ func TestDuplicatesOfNobody(t *testing.T) {
 	_, err = run(t, "duplicates", "-f", writeConfig(t, "service: a\nadmin: {enabled: false}\n"))
 	require.ErrorContains(t, err, "admin.enabled is false")
 }
+
+// Nothing is found in no time, whatever there was: that is no answer.
+func TestDuplicatesOfNoTime(t *testing.T) {
+	for flag, says := range map[string]string{
+		"--hours=0": "--hours is 0, expected at least 1", "--hours=-1": "--hours is -1, expected at least 1", "--limit=-1": "--limit is -1, expected at least 0",
+	} {
+		_, err := run(t, "duplicates", "--url", "http://127.0.0.1:1", flag)
+		require.EqualError(t, err, says)
+	}
+}

@@ -14,7 +14,10 @@ import (
 
 	"github.com/hapax-go/hapax/cmd/hapax/internal/bench"
 	"github.com/hapax-go/hapax/cmd/hapax/internal/demo"
+	"github.com/hapax-go/hapax/cmd/hapax/internal/unasked"
 )
+
+func init() { unasked.Restore() }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)

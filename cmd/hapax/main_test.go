@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -150,4 +151,15 @@ func TestDemo(t *testing.T) {
 	output, err = bad.CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(output), `hapax: demo has no broker "carrier-pigeon": expected one of sqlite`)
+}
+
+// A result that could not be written is no success: a list of letters in a file on a full
+// disk may be all that is kept of them.
+func TestTablesThatCannotBeWritten(t *testing.T) {
+	full := errors.New("no space left on device")
+	letters, topic := withLetters(t, 1)
+	for _, arguments := range [][]string{{"rules"}, {"dlq", "list", topic, "-f", letters}} {
+		err := runTo(t, strings.NewReader(""), writerFunc(func([]byte) (int, error) { return 0, full }), io.Discard, arguments...)
+		require.ErrorIs(t, err, full, arguments)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/huh"
+	"github.com/charmbracelet/lipgloss"
 	"github.com/spf13/cobra"
 
 	"github.com/hapax-go/hapax/cmd/hapax/internal/scaffold"
@@ -94,6 +95,8 @@ func ask(command *cobra.Command, o *scaffold.Options) error {
 	if len(fields) == 0 {
 		return nil
 	}
+	// Only here does anybody answer; see package unasked.
+	lipgloss.SetHasDarkBackground(lipgloss.NewRenderer(command.OutOrStdout()).HasDarkBackground())
 	form := huh.NewForm(huh.NewGroup(fields...)).
 		WithInput(command.InOrStdin()).WithOutput(command.OutOrStdout()).
 		WithAccessible(os.Getenv("ACCESSIBLE") != "") // plain lines, for screen readers

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -42,14 +46,45 @@ func printJSON(out io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// newTable returns a table that is printed by its Render.
-func newTable(out io.Writer, header ...any) table.Writer {
+// printable writes for people what anybody may have sent: control characters, which
+// their terminal would take for commands, as \x1b. Lines and tabs stay.
+type printable struct{ io.Writer }
+
+// Write implements io.Writer.
+func (p printable) Write(text []byte) (int, error) {
+	shown := make([]byte, 0, len(text))
+	for rest := text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		broken := r == utf8.RuneError && size == 1
+		plain := r == '\n' || r == '\t' || bytes.HasPrefix(rest, []byte("\r\n")) || !unicode.IsControl(r)
+		if plain && !broken {
+			shown = append(shown, rest[:size]...)
+		} else {
+			for _, b := range rest[:size] {
+				shown = fmt.Appendf(shown, `\x%02x`, b)
+			}
+		}
+		rest = rest[size:]
+	}
+	if _, err := p.Writer.Write(shown); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// newTable returns a table that is printed by printTable.
+func newTable(header ...any) table.Writer {
 	printed := table.NewWriter()
-	printed.SetOutputMirror(out)
 	printed.SetStyle(table.StyleLight)
 	printed.Style().Format.Header = text.FormatDefault
 	printed.AppendHeader(table.Row(header))
 	return printed
+}
+
+// printTable prints a table; its own way to do that keeps errors to itself.
+func printTable(out io.Writer, printed table.Writer) error {
+	_, err := fmt.Fprintln(printable{out}, printed.Render())
+	return err
 }
 
 // isTerminal reports whether a stream is a person's: only they are asked, and shown
@@ -109,12 +144,18 @@ func exitStatus(err error) int {
 // handlerTopics reads arguments of the form TOPIC or HANDLER=TOPIC. Without any, the
 // handlers that the config names stand for them, each with the topic of its name. Topics
 // that it names do not: a service may only publish to them.
-func handlerTopics(cfg *config.Config, arguments []string) map[string]string {
+func handlerTopics(cfg *config.Config, arguments []string) (map[string]string, error) {
 	handlers := map[string]string{}
 	for _, argument := range arguments {
 		handler, topic, named := strings.Cut(argument, "=")
 		if !named {
 			topic = handler
+		}
+		if handler == "" || topic == "" {
+			return nil, fmt.Errorf("argument %q: expected TOPIC or HANDLER=TOPIC", argument)
+		}
+		if other := handlers[handler]; other != "" && other != topic {
+			return nil, fmt.Errorf("argument %q: handler %s reads %s already: a handler has one topic", argument, handler, other)
 		}
 		handlers[handler] = topic
 	}
@@ -123,5 +164,5 @@ func handlerTopics(cfg *config.Config, arguments []string) map[string]string {
 			handlers[handler] = handler
 		}
 	}
-	return handlers
+	return handlers, nil
 }

@@ -73,20 +73,19 @@ func outboxStatus() *cobra.Command {
 			if *asJSON {
 				return printJSON(out, report)
 			}
-			fmt.Fprintf(out, "waiting  %d, the oldest for %s\nparked   %d\nrelays   %d, owning %d of %d shards\n",
+			_, err = fmt.Fprintf(out, "waiting  %d, the oldest for %s\nparked   %d\nrelays   %d, owning %d of %d shards\n",
 				report.Waiting, report.Oldest.Round(time.Millisecond), report.Parked, report.Relays, report.Owned, outbox.Shards)
-			if len(rows) == 0 {
-				return nil
+			if len(rows) == 0 || err != nil {
+				return err
 			}
-			printed := newTable(out, "row", "topic", "key", "event", "attempts", "reason")
+			printed := newTable("row", "topic", "key", "event", "attempts", "reason")
 			for _, row := range rows {
 				printed.AppendRow([]any{row.ID, row.Topic, row.Key, row.EventID, row.Attempts, row.Reason})
 			}
-			printed.Render()
-			if int64(len(rows)) < report.Parked {
-				fmt.Fprintf(out, "%d more: --limit\n", report.Parked-int64(len(rows)))
+			if err = printTable(out, printed); err == nil && int64(len(rows)) < report.Parked {
+				_, err = fmt.Fprintf(out, "%d more: --limit\n", report.Parked-int64(len(rows)))
 			}
-			return nil
+			return err
 		})
 	}
 	return command

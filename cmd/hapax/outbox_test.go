@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -68,4 +69,13 @@ func TestOutbox(t *testing.T) {
 	text, err = run(t, "outbox", "status")
 	require.NoError(t, err)
 	require.Contains(t, text, "waiting  2")
+}
+
+// What is missing is named, by a key that can be looked for.
+func TestOutboxWithoutADatabase(t *testing.T) {
+	file := writeConfig(t, "service: fulfilment\n")
+	for _, arguments := range []string{"outbox status", "relay", "migrate status", "audit charges --by id --run"} {
+		_, err := run(t, append(strings.Fields(arguments), "-f", file)...)
+		require.EqualError(t, err, `sql.dsn: not set, expected a connection string: add dsn: "${DATABASE_URL}" to the sql block`, arguments)
+	}
 }

@@ -47,18 +47,13 @@ Exit status: 0, 1 the config cannot be read.`,
 				encoder.SetIndent("", "  ")
 				return encoder.Encode(rules)
 			}
-			printed := table.NewWriter()
-			printed.SetOutputMirror(command.OutOrStdout())
-			printed.SetStyle(table.StyleLight)
-			printed.Style().Format.Header = text.FormatDefault
+			printed := newTable("broker", "strategy", "what the broker does", "what Hapax adds")
 			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 3, WidthMax: 44, WidthMaxEnforcer: text.WrapSoft}, {Number: 4, WidthMax: 52, WidthMaxEnforcer: text.WrapSoft}})
-			printed.AppendHeader(table.Row{"broker", "strategy", "what the broker does", "what Hapax adds"})
 			for _, rule := range rules {
 				printed.AppendRow(table.Row{rule.Broker, rule.Strategy, rule.BrokerDoes, rule.HapaxAdds})
 				printed.AppendSeparator()
 			}
-			printed.Render()
-			return nil
+			return printTable(command.OutOrStdout(), printed)
 		},
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -73,7 +68,10 @@ func explainRules(command *cobra.Command, load func() (*config.Config, error), a
 	if err != nil {
 		return err
 	}
-	topics := handlerTopics(cfg, arguments)
+	topics, err := handlerTopics(cfg, arguments)
+	if err != nil {
+		return err
+	}
 	if len(topics) == 0 {
 		topics = map[string]string{"orders": "orders"}
 	}

@@ -121,7 +121,7 @@ func textOrBinary(payload []byte) (text string, binary []byte) {
 	return "", payload
 }
 
-// payloadLine is a payload for people, whose terminal would take bytes for commands.
+// payloadLine is a payload for people.
 func payloadLine(text string, binary []byte) string {
 	if binary != nil {
 		return fmt.Sprintf("(%d bytes, not text)", len(binary))
@@ -136,6 +136,6 @@ func (l tailed) print(command *cobra.Command) error {
 			fmt.Fprintf(&more, " %s=%s", name, firstLine(l.Metadata[name]))
 		}
 	}
-	_, err := fmt.Fprintf(command.OutOrStdout(), "%s  %s %s\n", l.EventID, payloadLine(l.Payload, l.Binary), more.String())
+	_, err := fmt.Fprintf(printable{command.OutOrStdout()}, "%s  %s %s\n", l.EventID, payloadLine(l.Payload, l.Binary), more.String())
 	return err
 }

@@ -5,7 +5,8 @@ package config
 type Config struct {
 	// Service is the name under which events are processed once: marks and
 	// consumer groups carry it, so a renamed service processes everything anew.
-	// Small letters, digits, dot, dash, underscore. Required. Default: none.
+	// Small letters, digits, dash, underscore. A dot is possible, but a start refuses
+	// it, unless allow names broker-group. Required. Default: none.
 	Service string `yaml:"service" required:"true" pattern:"^[a-z0-9][a-z0-9._-]*$" example:"fulfilment"`
 	// Broker carries the events; its block below says how to reach it. sqlite
 	// is embedded and needs no server. Default sqlite.

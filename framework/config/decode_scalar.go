@@ -131,8 +131,12 @@ func describe(node ast.Node) string {
 		return "nothing"
 	case *ast.BoolNode:
 		return "true or false"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+	case *ast.IntegerNode, *ast.FloatNode:
 		return "a number"
+	case *ast.InfinityNode:
+		return "infinity"
+	case *ast.NanNode:
+		return "NaN"
 	case *ast.StringNode, *ast.LiteralNode:
 		return "a string"
 	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:

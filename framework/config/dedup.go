@@ -54,7 +54,9 @@ type Ledger struct {
 	Store string `yaml:"store" enum:"auto|memory|sqlite|redis|postgres|mysql"`
 	// DSN is the connection string of the store. "": that of the sql block, the
 	// redis block or sqlite.path, whichever fits the store; a variable that is empty
-	// must say so, as in ${LEDGER_URL:-}. Default "".
+	// must say so, as in ${LEDGER_URL:-}. A file's path, those of ca_file, cert_file and
+	// key_file in a URL of Redis included, is relative to the folder of hapax.yaml.
+	// Default "".
 	DSN DSN `yaml:"dsn" example:"${LEDGER_URL}"`
 }
 
@@ -75,6 +77,8 @@ func (c *Config) LedgerStore() (store string, dsn DSN) {
 	switch {
 	case dsn != "" && store == "sqlite":
 		dsn = c.dsnFromFolder(dsn)
+	case dsn != "" && store == "redis":
+		dsn = c.redisFromFolder(dsn)
 	case dsn != "":
 	case c.SQL.Enabled() && c.SQL.DSN.Driver() == store:
 		dsn = c.DatabaseDSN()

@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -74,6 +75,26 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:6:18: admin.address: found "foo", expected host:port such as 127.0.0.1:8086`,
 				`hapax.yaml:7:41: sql.outbox.table: found "x; drop", expected a string that matches ^[a-z_][a-z0-9_]{0,47}$`,
 			},
+		},
+		"more than there is memory for": {
+			file: "service: a\nconsumer: {window: 2147483648}\nkafka: {transaction: {max_records: 9223372036854775807}}\nhandlers: {orders: {consumer: {window: 1000001}}}\n",
+			want: []string{
+				`hapax.yaml:2:20: consumer.window: found "2147483648", expected at most 1000000`,
+				`hapax.yaml:3:36: kafka.transaction.max_records: found "9223372036854775807", expected at most 1000000`,
+				`hapax.yaml:4:40: handlers.orders.consumer.window: found "1000001", expected at most 1000000`,
+			},
+		},
+		"numbers that are none": {
+			file: "service: a\nretry: {multiplier: .inf}\ntracing: {sample: .nan}\n",
+			want: []string{`hapax.yaml:2:21: retry.multiplier: found infinity, expected a number`, `hapax.yaml:3:19: tracing.sample: found NaN, expected a number`},
+		},
+		"a database that is none": {
+			file: "service: a\nsql: {dsn: hunter2}\n",
+			want: []string{`hapax.yaml:2:12: sql.dsn: found another form, expected a connection string such as postgres://user:password@host/db, user:password@tcp(host:3306)/db or file:orders.db`},
+		},
+		"readers that are no groups": {
+			file: "service: a\nrabbitmq: {readers: [\"shipments=dispatch\"]}\n",
+			want: []string{`hapax.yaml:2:21: rabbitmq.readers: found "shipments=dispatch", expected TOPIC=SERVICE.HANDLER, such as shipments=dispatch.shipments`},
 		},
 		"incomplete broker": {
 			file: "service: a\nbroker: kafka\n",
@@ -317,6 +338,7 @@ func TestFilesBesideTheConfig(t *testing.T) {
 		return loaded
 	}
 	there := filepath.Join(shop, "hapax.yaml")
+	escaped := func(file string) string { return url.QueryEscape(filepath.Join(shop, file)) }
 	loaded := load(there, "sqlite: {path: data/h.db}\nsql: {dsn: \"file:shop.db?synchronous=normal\"}\n")
 	require.Equal(t, filepath.Join(shop, "data", "h.db"), loaded.SQLitePath())
 	require.EqualValues(t, "file:"+shop+"/shop.db?synchronous=normal", loaded.DatabaseDSN())
@@ -345,6 +367,13 @@ func TestFilesBesideTheConfig(t *testing.T) {
 			_, dsn = load(there, "redis: {addresses: [\"h:1\"]}\ndedup: {ledger: {dsn: \""+written+"\"}}\n").LedgerStore()
 			require.EqualValues(t, opened, dsn)
 		}
+	}
+	for written, opened := range map[string]string{
+		"rediss://:p%2Fw@h/0?ca_file=ca.pem&cert_file=my%20cert.pem&key_file=/etc/key.pem&server_name=n": "rediss://:p%2Fw@h/0?ca_file=" + escaped("ca.pem") + "&cert_file=" + escaped("my cert.pem") + "&key_file=/etc/key.pem&server_name=n",
+		"redis://h/0": "redis://h/0",
+	} {
+		_, dsn = load(there, "dedup: {ledger: {dsn: \""+written+"\"}}\n").LedgerStore()
+		require.EqualValues(t, opened, dsn)
 	}
 	_, dsn = load(there, "").LedgerStore()
 	require.EqualValues(t, shop+"/hapax.db", dsn)

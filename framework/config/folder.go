@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -38,4 +39,19 @@ func (c *Config) dsnFromFolder(dsn DSN) DSN {
 		path += "?" + options
 	}
 	return DSN(path)
+}
+
+var redisFile = regexp.MustCompile(`([?&](?:ca_file|cert_file|key_file)=)([^&#]*)`)
+
+// redisFromFolder is File for the files that a URL of Redis names. The rest of it stays
+// as it was written.
+func (c *Config) redisFromFolder(dsn DSN) DSN {
+	return DSN(redisFile.ReplaceAllStringFunc(string(dsn), func(parameter string) string {
+		parts := redisFile.FindStringSubmatch(parameter)
+		written, err := url.QueryUnescape(parts[2])
+		if opened := c.File(written); err == nil && opened != written {
+			return parts[1] + url.QueryEscape(opened)
+		}
+		return parameter
+	}))
 }

@@ -48,7 +48,7 @@ func (c *Config) inherited() Handler {
 type Consumer struct {
 	// Window bounds the messages handed out and not yet acknowledged, per
 	// handler; 1: one at a time. Default 1000.
-	Window int `yaml:"window" min:"1"`
+	Window int `yaml:"window" min:"1" max:"1000000"`
 	// Ordering says which messages wait for each other. key: equal keys one at
 	// a time and in order, all else concurrently; partition: the broker's own
 	// order; none: everything concurrently. Default key.

@@ -65,7 +65,7 @@ type SASL struct {
 type KafkaTransaction struct {
 	// MaxRecords closes a transaction after this many consumed records.
 	// Default 500.
-	MaxRecords int `yaml:"max_records" min:"1"`
+	MaxRecords int `yaml:"max_records" min:"1" max:"1000000"`
 	// MaxTime closes a transaction after this long; it is also about how long
 	// an output may wait before others can read it. Default 50ms.
 	MaxTime Duration `yaml:"max_time" min:"1ms"`

@@ -8,7 +8,7 @@ import (
 
 // Checks lists the names of all checks that a start runs: what allow may name.
 var Checks = []string{
-	"broker-connection", "dedup-off", "dedup-window",
+	"broker-connection", "broker-group", "dedup-off", "dedup-window",
 	"kafka-brokers", "kafka-dead-letters", "kafka-id-log", "kafka-min-isr", "kafka-replication", "kafka-retention",
 	"kafka-topic", "kafka-topic-config", "kafka-unclean-election",
 	"ledger-connection", "ledger-one-host", "ledger-volatile",

@@ -62,7 +62,7 @@ func (v checker) rabbitmq() {
 	v.that(url == "" || matches(`^amqps?://`, url), "rabbitmq.url", nil,
 		"found another scheme, expected a URL such as amqp://user:password@host:5672/vhost")
 	for _, reader := range v.config.RabbitMQ.Readers {
-		v.that(matches(`^[^=]+=[^=]+$`, reader), "rabbitmq.readers", nil,
+		v.that(matches(`^[^=]+=[^=.]+\.[^=]+$`, reader), "rabbitmq.readers", nil,
 			"found %q, expected TOPIC=SERVICE.HANDLER, such as shipments=dispatch.shipments", reader)
 	}
 	v.tls("rabbitmq.tls", v.config.RabbitMQ.TLS, v.config.RabbitMQ.TLS.Enabled || matches(`^amqps://`, url))
@@ -162,7 +162,7 @@ func (v checker) databases() {
 	const path = "dedup.ledger"
 	given := c.Dedup.Ledger.DSN
 	store, dsn := c.LedgerStore()
-	v.that(store != "", path+".dsn", nil, "cannot tell the store from it: set %s.store", path)
+	v.that(store != "" || given == "", path+".dsn", nil, "cannot tell the store from it: set %s.store", path)
 	v.that(store != "memory" || c.Dedup.AllowVolatile, path+".store", nil,
 		"found \"memory\", which forgets when the process ends: use another store, or set dedup.allow_volatile: true")
 	v.that(store != "memory" || given == "", path+".dsn", nil, "is set, but store memory has none: remove it")
