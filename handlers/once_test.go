@@ -238,14 +238,18 @@ func TestAnEffectWhoseLeaseWasTakenOver(t *testing.T) {
 func TestAnEffectIsNotedBehindTheDelivery(t *testing.T) {
 	for name, fails := range map[string]error{"made": nil, "failed": errBoom} {
 		t.Run(name, func(t *testing.T) {
-			ledger := strict{memory.New(memory.Config{})}
-			delivery, over := context.WithCancel(t.Context())
-			runs := 0
-			require.ErrorIs(t, effect(t, ledger, delivery, func() error { runs++; over(); return fails }), fails)
-			next, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			require.NoError(t, effect(t, ledger, next, func() error { runs++; return nil }))
-			require.Equal(t, fails != nil, runs == 2)
+			synctest.Test(t, func(t *testing.T) {
+				ledger := strict{memory.New(memory.Config{})}
+				delivery, over := context.WithCancel(t.Context())
+				runs := 0
+				require.ErrorIs(t, effect(t, ledger, delivery, func() error { runs++; over(); return fails }), fails)
+				next, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				start := time.Now()
+				require.NoError(t, effect(t, ledger, next, func() error { runs++; return nil }))
+				require.Equal(t, fails != nil, runs == 2)
+				require.Zero(t, time.Since(start), "nobody has the lease") // of the bubble's clock
+			})
 		})
 	}
 }

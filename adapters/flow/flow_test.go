@@ -3,6 +3,7 @@ package flow_test
 import (
 	"context"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -296,6 +297,57 @@ func TestDrainDoesNotWaitForRedeliveries(t *testing.T) {
 		require.Less(t, time.Since(start), time.Minute) // of the bubble's clock
 		for _, p := range waiting {
 			require.Equal(t, "abandoned", p.end())
+		}
+	})
+}
+
+// Two slots that are freed at once let two waiting Offers in.
+func TestEveryFreeSlotIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 2})
+		offer(t, f, "1", "")
+		offer(t, f, "2", "")
+		first, second := read(t, f, "1"), read(t, f, "2")
+		offered := make(chan error, 2)
+		for range 2 {
+			go func() { offered <- f.Offer(context.Background(), &scripted{name: "later"}) }()
+		}
+		synctest.Wait()
+		second.Ack() // noticed with the first
+		first.Ack()
+		require.NoError(t, <-offered)
+		require.NoError(t, <-offered)
+		require.NoError(t, f.Drain(t.Context()))
+	})
+}
+
+// Deliveries that nobody has room for when the drain begins were not taken, or are given
+// back: those of a lane that goes on like those that Offer brings.
+func TestDrainWhileNobodyReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 100, Buffer: 1})
+		offer(t, f, "first", "lane")
+		follower := offer(t, f, "follower", "lane")
+		first := read(t, f, "first")
+		unread := offer(t, f, "unread", "")
+		first.Ack()
+		var offers sync.WaitGroup
+		given, errs := make([]scripted, 20), make([]error, 20)
+		for i := range given {
+			offers.Go(func() { errs[i] = f.Offer(context.Background(), &given[i]) })
+		}
+		synctest.Wait()
+		require.NoError(t, f.Drain(t.Context()))
+		offers.Wait()
+		require.Equal(t, "abandoned", unread.end())
+		require.Equal(t, "abandoned", follower.end())
+		for i, err := range errs {
+			if err == nil {
+				require.Equal(t, "abandoned", given[i].end())
+				continue
+			}
+			require.ErrorIs(t, err, flow.ErrClosed)
+			require.Empty(t, given[i].end())
 		}
 	})
 }
