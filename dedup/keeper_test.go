@@ -2,8 +2,10 @@ package dedup_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/dedup/ledger/memory"
+	"github.com/hapax-go/hapax/internal/written"
 )
 
 const lease = 30 * time.Second
@@ -166,16 +169,19 @@ func TestALostLeaseEndsTheHandlersContext(t *testing.T) {
 }
 
 // A heartbeat that is under way while the commit marks finds the lease gone; it
-// must not take a committed claim for a lost one.
+// must not take a committed claim for a lost one, nor say so.
 func TestAHeartbeatBehindTheMarkLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := make(chan struct{}), make(chan struct{})
 		store := memory.New(memory.Config{})
-		strategy := strategyOn(broken{Ledger: store, renew: func(entries []*dedup.Entry) error {
+		ledger := broken{Ledger: store, renew: func(entries []*dedup.Entry) error {
 			close(asked)
 			<-answer
+			defer func() { require.True(t, entries[0].Lost) }()
 			return store.Renew(t.Context(), lease, entries)
-		}})
+		}}
+		said := &written.Text{}
+		strategy := dedup.NewLedgerStrategy(ledger, &publications{}, dedup.LedgerOptions{Lease: lease, Logger: slog.New(slog.NewTextHandler(said, nil))})
 		defer strategy.Close()
 		_, claim := claimOne(t, strategy, "1")
 		ctx := claim.Context(t.Context())
@@ -185,13 +191,148 @@ func TestAHeartbeatBehindTheMarkLosesNothing(t *testing.T) {
 		<-done // the claim is over: its context is freed, without a cause
 		require.NotErrorIs(t, context.Cause(ctx), dedup.ErrLeaseLost)
 		close(answer)
+		synctest.Wait()
+		require.Empty(t, said.String())
 	})
 }
 
+// The heartbeat tells the claims of a round apart: the handler whose lease was taken over
+// is told at once, and no other.
+func TestOneLostLeaseAmongOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		strategy := strategyOn(broken{Ledger: memory.New(memory.Config{}), renew: func(entries []*dedup.Entry) error {
+			for _, entry := range entries {
+				entry.Lost = entry.EventID == "1"
+			}
+			return nil
+		}})
+		defer strategy.Close()
+		claims, contexts := make([]dedup.Claim, 4), make([]context.Context, 4)
+		for i := range claims {
+			_, claims[i] = claimOne(t, strategy, fmt.Sprint(i))
+			contexts[i] = claims[i].Context(t.Context())
+		}
+		time.Sleep(lease / 2) // before any lease has run out
+		for i, ctx := range contexts {
+			require.Equal(t, i == 1, ctx.Err() != nil, "event %d", i)
+			claims[i].Release(t.Context())
+		}
+	})
+}
+
+// A ledger that does not answer must not keep the heartbeat waiting for ever: the handler
+// has to hear that its lease is over.
+func TestARenewalWithoutAnAnswerEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		strategy := strategyOn(silent{memory.New(memory.Config{})})
+		_, claim := claimOne(t, strategy, "1")
+		ctx := claim.Context(t.Context())
+		defer func() { require.NoError(t, strategy.Close()) }()
+		time.Sleep(2 * lease)
+		require.Error(t, ctx.Err())
+		require.ErrorIs(t, context.Cause(ctx), dedup.ErrLeaseLost)
+		require.ErrorIs(t, claim.Commit(ctx, nil), dedup.ErrLeaseLost)
+	})
+}
+
+// silent is a ledger whose renewals get no answer.
+type silent struct{ dedup.Ledger }
+
+func (silent) Renew(ctx context.Context, _ time.Duration, _ []*dedup.Entry) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// What has ended, either way, is not renewed any more; nor does it take room.
+func TestTheHeartbeatForgetsWhatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		renewed := map[string]bool{}
+		strategy := strategyOn(broken{Ledger: memory.New(memory.Config{}), renew: func(entries []*dedup.Entry) error {
+			for _, entry := range entries {
+				renewed[entry.EventID] = true
+			}
+			return nil
+		}})
+		defer strategy.Close()
+		for _, id := range []string{"committed", "released", "running"} {
+			_, claim := claimOne(t, strategy, id)
+			switch id {
+			case "committed":
+				require.NoError(t, claim.Commit(t.Context(), nil))
+			case "released":
+				claim.Release(t.Context())
+			default:
+				defer claim.Release(t.Context())
+			}
+		}
+		time.Sleep(lease)
+		synctest.Wait()
+		require.Equal(t, map[string]bool{"running": true}, renewed)
+	})
+}
+
+// A worker that cannot find out whether its lease still stands publishes nothing.
+func TestALeaseThatCannotBeConfirmedPublishesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		published := &publications{}
+		ledger := broken{Ledger: memory.New(memory.Config{}), renew: func([]*dedup.Entry) error { return errInjected }}
+		strategy := dedup.NewLedgerStrategy(ledger, published, quiet)
+		_, claim := claimOne(t, strategy, "1")
+		require.NoError(t, strategy.Close()) // no more heartbeats
+		time.Sleep(time.Hour)
+		require.ErrorIs(t, claim.Commit(t.Context(), []dedup.Output{{Topic: "shipments", Message: order("2")}}), errInjected)
+		require.Empty(t, published.ids())
+		claim.Release(t.Context())
+	})
+}
+
+// The ledger may be closed once the strategy is: no heartbeat is under way any more.
+func TestCloseWaitsForTheHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, answer := make(chan struct{}), make(chan struct{})
+		strategy := strategyOn(broken{Ledger: memory.New(memory.Config{}), renew: func([]*dedup.Entry) error {
+			close(asked)
+			<-answer
+			return nil
+		}})
+		_, claim := claimOne(t, strategy, "1")
+		<-asked
+		closed := make(chan error, 1)
+		go func() { closed <- strategy.Close() }()
+		synctest.Wait()
+		require.Empty(t, closed)
+		close(answer)
+		require.NoError(t, <-closed)
+		claim.Release(t.Context())
+	})
+}
+
+// One heartbeat serves all claims, and Close may be called again.
+func TestThereIsOneHeartbeat(t *testing.T) {
+	strategy := strategyOn(outside{memory.New(memory.Config{})})
+	_, first := claimOne(t, strategy, "first")
+	first.Release(t.Context())
+	before := runtime.NumGoroutine()
+	for i := range 100 {
+		_, claim := claimOne(t, strategy, fmt.Sprint(i))
+		claim.Release(t.Context())
+	}
+	require.Less(t, runtime.NumGoroutine(), before+50)
+	require.NoError(t, strategy.Close())
+	require.NoError(t, strategy.Close())
+}
+
 // A goroutine that a handler leaves behind finds its context ended like any other: both
-// Done and Err say so, whether somebody had asked for Done before or not.
+// Done and Err say so, whether somebody had asked for Done before or not, and whether the
+// handler succeeded or not.
 func TestTheHandlersContextEndsWithTheClaim(t *testing.T) {
-	for name, asked := range map[string]bool{"asked before": true, "asked behind": false} {
+	for name, test := range map[string]struct {
+		asked bool
+		fails error
+	}{
+		"asked before": {asked: true}, "asked behind": {},
+		"failed, asked before": {asked: true, fails: errInjected}, "failed, asked behind": {fails: errInjected},
+	} {
 		t.Run(name, func(t *testing.T) {
 			strategy := strategyOn(memory.New(memory.Config{}))
 			defer strategy.Close()
@@ -199,13 +340,13 @@ func TestTheHandlersContextEndsWithTheClaim(t *testing.T) {
 			require.NoError(t, err)
 			var kept context.Context
 			_, err = middleware.Wrap(func(msg *message.Message) ([]*message.Message, error) {
-				if kept = msg.Context(); asked {
+				if kept = msg.Context(); test.asked {
 					require.NotNil(t, kept.Done())
 				}
 				require.NoError(t, kept.Err())
-				return nil, nil
+				return nil, test.fails
 			})(order("1"))
-			require.NoError(t, err)
+			require.ErrorIs(t, err, test.fails)
 			require.ErrorIs(t, kept.Err(), context.Canceled)
 			select {
 			case <-kept.Done():
@@ -234,16 +375,18 @@ func TestTheHandlersContextFollowsTheDelivery(t *testing.T) {
 	claim.Release(t.Context())
 }
 
-// The call that claimed may have been applied although its answer was lost: its
-// leases are handed back at once.
+// The call that claimed may have been applied although its answer was lost, because the
+// delivery ended, say: its leases are handed back at once.
 func TestAClaimOfUnknownOutcomeIsReleased(t *testing.T) {
 	store := memory.New(memory.Config{})
-	strategy := strategyOn(broken{Ledger: store, claim: func(entries []*dedup.Entry) error {
+	delivery, over := context.WithCancel(t.Context())
+	strategy := strategyOn(obedient{broken{Ledger: store, claim: func(entries []*dedup.Entry) error {
 		require.NoError(t, store.Claim(t.Context(), lease, entries))
+		over()
 		return errInjected
-	}})
+	}}})
 	defer strategy.Close()
-	_, err := strategy.Claim(t.Context(), []*dedup.Event{{Entry: dedup.Entry{ID: dedup.NewID(scope, "1")}}})
+	_, err := strategy.Claim(delivery, []*dedup.Event{{Entry: dedup.Entry{ID: dedup.NewID(scope, "1")}}})
 	require.ErrorIs(t, err, errInjected)
 	other := strategyOn(store)
 	defer other.Close()
@@ -252,14 +395,28 @@ func TestAClaimOfUnknownOutcomeIsReleased(t *testing.T) {
 }
 
 // obedient refuses what is asked in a context that is over, as a store behind a
-// connection does.
+// connection does; and what might wait for ever for one that does not answer.
 type obedient struct{ dedup.Ledger }
 
+func inTime(ctx context.Context) error {
+	if deadline, bounded := ctx.Deadline(); ctx.Done() == nil || bounded && time.Until(deadline) > time.Minute {
+		return errors.New("nothing ends this call")
+	}
+	return ctx.Err()
+}
+
 func (o obedient) Complete(ctx context.Context, entries []*dedup.Entry) error {
-	if err := ctx.Err(); err != nil {
+	if err := inTime(ctx); err != nil {
 		return err
 	}
 	return o.Ledger.Complete(ctx, entries)
+}
+
+func (o obedient) Release(ctx context.Context, entries []*dedup.Entry) error {
+	if err := inTime(ctx); err != nil {
+		return err
+	}
+	return o.Ledger.Release(ctx, entries)
 }
 
 // hangup is a publisher whose broker cuts the connection just after it has stored

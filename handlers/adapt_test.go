@@ -260,3 +260,42 @@ func TestBatch(t *testing.T) {
 		})
 	}
 }
+
+// An error that a function returns, and an output that cannot be encoded, fail the event
+// whatever the function's form.
+func TestErrorsOfEveryForm(t *testing.T) {
+	boom := errors.New("boom")
+	bad := func() {} // no codec writes it
+	for name, fn := range map[string]any{
+		"Consume":   handlers.Consume(func(context.Context, order) error { return boom }),
+		"Transform": handlers.Transform(func(context.Context, order) (shipment, error) { return shipment{}, boom }),
+		"Expand":    handlers.Expand(func(context.Context, order) ([]shipment, error) { return []shipment{{}}, boom }),
+		"Batch":     handlers.Batch(func(context.Context, []order) error { return boom }),
+		"watermill": func(*message.Message) ([]*message.Message, error) {
+			return message.Messages{message.NewMessage("", nil)}, boom
+		},
+		"watermill consume":   func(*message.Message) error { return boom },
+		"transform reflected": func(context.Context, order) (shipment, error) { return shipment{}, boom },
+		"Transform, output":   handlers.Transform(func(context.Context, order) (any, error) { return bad, nil }),
+		"Expand, output":      handlers.Expand(func(context.Context, order) ([]any, error) { return []any{order{}, bad}, nil }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent, err := run(t, fn, delivered(`{}`))
+			require.Empty(t, sent)
+			if strings.HasSuffix(name, "output") {
+				require.ErrorContains(t, err, "encode output ")
+				require.Equal(t, handlers.Buried, handlers.Classify(err))
+				return
+			}
+			require.ErrorIs(t, err, boom)
+		})
+		if !strings.HasPrefix(name, "watermill") {
+			t.Run(name+", undecodable", func(t *testing.T) {
+				sent, err := run(t, fn, delivered(`x`))
+				require.Empty(t, sent)
+				require.ErrorContains(t, err, "decode json")
+				require.Equal(t, handlers.Buried, handlers.Classify(err))
+			})
+		}
+	}
+}

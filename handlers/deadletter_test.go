@@ -256,3 +256,18 @@ func TestSuccessPassesThrough(t *testing.T) {
 	require.True(t, bytes.Equal(out[0].Payload, got[0].Payload))
 	require.Same(t, out[0], got[0])
 }
+
+// A service that stops does not wait until a delivery that it holds may go back.
+func TestPostponingEndsWithTheDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		msg := message.NewMessage("event-1", nil)
+		msg.SetContext(ctx)
+		c := cemetery{}
+		_, err := c.deadLetter().Middleware(failing(new(int), handlers.RetryAfter(time.Hour, errBoom)))(msg)
+		require.ErrorIs(t, err, errBoom)
+		require.Equal(t, time.Second, time.Since(start)) // of the bubble's clock
+	})
+}

@@ -197,3 +197,94 @@ func TestOnceSaysWhatIsMissing(t *testing.T) {
 	_, err = run(message.NewMessage("1", []byte(`{"id":"1"}`)))
 	require.ErrorIs(t, err, handlers.ErrNoJournal)
 }
+
+// held is a ledger that another run of every effect holds; lost one whose marks find the
+// lease taken over.
+type held struct{ dedup.Ledger }
+
+func (held) Claim(_ context.Context, _ time.Duration, entries []*dedup.Entry) error {
+	entries[0].Verdict = dedup.InFlight
+	return nil
+}
+
+type lost struct{ dedup.Ledger }
+
+func (lost) Complete(_ context.Context, entries []*dedup.Entry) error {
+	entries[0].Lost = true
+	return nil
+}
+
+// strict refuses what is asked in a context that is over, as a store behind a connection
+// does, and what nothing would end.
+type strict struct{ dedup.Ledger }
+
+func inTime(ctx context.Context) error {
+	if deadline, bounded := ctx.Deadline(); !bounded || time.Until(deadline) > time.Minute {
+		return errors.New("nothing ends this call")
+	}
+	return ctx.Err()
+}
+
+func (s strict) Complete(ctx context.Context, entries []*dedup.Entry) error {
+	return errors.Join(inTime(ctx), s.Ledger.Complete(ctx, entries))
+}
+
+func (s strict) Release(ctx context.Context, entries []*dedup.Entry) error {
+	if err := inTime(ctx); err != nil {
+		return err
+	}
+	return s.Ledger.Release(ctx, entries)
+}
+
+// effect runs one effect for an event, within a delivery.
+func effect(t *testing.T, ledger dedup.Ledger, delivery context.Context, run func() error) error {
+	t.Helper()
+	typed, err := handlers.Adapt(func(ctx context.Context, _ order) error {
+		return handlers.Once(ctx, "charge", func(context.Context, string) error { return run() })
+	}, handlers.Options{Logger: quiet})
+	require.NoError(t, err)
+	handle, _ := inside(t, handlers.Journal(ledger)(typed.Single))
+	msg := message.NewMessage("1", []byte(`{}`))
+	msg.SetContext(delivery)
+	_, err = handle(msg)
+	return err
+}
+
+// A service that stops does not wait for another run's effect.
+func TestTheWaitForAnEffectEndsWithTheDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		err := effect(t, held{memory.New(memory.Config{})}, ctx, nil)
+		require.ErrorContains(t, err, "another run of it has not ended: context deadline exceeded")
+		require.Equal(t, time.Second, time.Since(start)) // of the bubble's clock
+	})
+}
+
+// An effect whose lease was taken over was perhaps made twice: that is no success.
+func TestAnEffectWhoseLeaseWasTakenOver(t *testing.T) {
+	err := effect(t, lost{memory.New(memory.Config{})}, t.Context(), func() error { return nil })
+	require.ErrorIs(t, err, dedup.ErrLeaseLost)
+}
+
+// What became of an effect is noted though the delivery is over: it was made all the same,
+// or it may be made by the next.
+func TestAnEffectIsNotedBehindTheDelivery(t *testing.T) {
+	for name, fails := range map[string]error{"made": nil, "failed": errBoom} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ledger := strict{memory.New(memory.Config{})}
+				delivery, over := context.WithCancel(t.Context())
+				runs := 0
+				require.ErrorIs(t, effect(t, ledger, delivery, func() error { runs++; over(); return fails }), fails)
+				next, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				start := time.Now()
+				require.NoError(t, effect(t, ledger, next, func() error { runs++; return nil }))
+				require.Equal(t, fails != nil, runs == 2)
+				require.Zero(t, time.Since(start), "nobody has the lease") // of the bubble's clock
+			})
+		})
+	}
+}

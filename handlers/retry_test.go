@@ -223,3 +223,18 @@ func TestForeignBackoffErrors(t *testing.T) {
 		require.Less(t, time.Since(start), time.Second)
 	})
 }
+
+// What a handler returns goes through, at the first attempt and at a later one.
+func TestRetryPassesOutputsOn(t *testing.T) {
+	for _, failures := range []int{0, 2} {
+		runs := 0
+		outputs, err := handlers.Retry{InitialInterval: -1, Logger: quiet}.Middleware(func(msg *message.Message) ([]*message.Message, error) {
+			if runs++; runs <= failures {
+				return nil, errBoom
+			}
+			return message.Messages{msg}, nil
+		})(delivered(""))
+		require.NoError(t, err)
+		require.Len(t, outputs, 1)
+	}
+}

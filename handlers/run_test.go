@@ -136,3 +136,30 @@ func TestIdempotencyKeyInBatch(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ran)
 }
+
+// Only an error of this deadline is told as one.
+func TestTimeoutOfSomethingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := fmt.Errorf("call shop: %w", context.DeadlineExceeded)
+		late := errors.New("no such order")
+		for name, test := range map[string]struct {
+			err    error
+			after  time.Duration
+			within time.Duration // the delivery's own
+		}{
+			"a deadline inside":       {inner, time.Second, time.Hour},
+			"another error, late":     {late, time.Minute, time.Hour},
+			"the end of the delivery": {inner, time.Minute, time.Second},
+		} {
+			msg := delivered("")
+			ctx, cancel := context.WithTimeout(t.Context(), test.within)
+			msg.SetContext(ctx)
+			_, err := handlers.Timeout(5 * time.Second)(func(*message.Message) ([]*message.Message, error) {
+				time.Sleep(test.after)
+				return nil, test.err
+			})(msg)
+			cancel()
+			require.Equal(t, test.err, err, name)
+		}
+	})
+}

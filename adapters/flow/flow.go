@@ -185,7 +185,6 @@ func (f *Flow) acquire(ctx context.Context) error {
 		f.mu.Lock()
 		f.waiting--
 		if err != nil {
-			f.wake() // the wake-up may have been meant for this call
 			return err
 		}
 	}

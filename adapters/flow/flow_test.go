@@ -3,6 +3,7 @@ package flow_test
 import (
 	"context"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -227,5 +228,126 @@ func TestOfferWaitsForTheWindow(t *testing.T) {
 		defer cancel()
 		require.NoError(t, f.Drain(ctx), "nobody was handling anything")
 		require.ErrorIs(t, <-offered, flow.ErrClosed)
+	})
+}
+
+// An Offer that nobody reads ends with its ctx: it has not taken the delivery, its slot is
+// free, and its lane goes on without it.
+func TestAnOfferThatNobodyReadsEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 10, Buffer: 1})
+		offer(t, f, "unread", "")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		given := &scripted{name: "given up", lane: "lane"}
+		offered := make(chan error, 1)
+		go func() { offered <- f.Offer(ctx, given) }()
+		synctest.Wait()
+		follower := offer(t, f, "follower", "lane")
+		require.Equal(t, 7, f.Room())
+		require.ErrorIs(t, <-offered, context.DeadlineExceeded)
+		require.Equal(t, 8, f.Room())
+		read(t, f, "unread").Ack()
+		read(t, f, "follower").Ack()
+		time.Sleep(time.Second) // virtual
+		synctest.Wait()
+		require.Equal(t, "acked", follower.end())
+		require.Empty(t, given.end(), "none of the ending methods is called")
+		require.Equal(t, 10, f.Room())
+		require.NoError(t, f.Drain(t.Context()))
+	})
+}
+
+// An Offer that waits for the window hears of the drain at once, though what fills the
+// window is still being handled.
+func TestAWaitingOfferHearsOfTheDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 1})
+		offer(t, f, "running", "")
+		msg := read(t, f, "running")
+		offered, drained := make(chan error, 1), make(chan error, 1)
+		go func() { offered <- f.Offer(context.Background(), &scripted{}) }()
+		synctest.Wait()
+		require.Empty(t, offered)
+		go func() { drained <- f.Drain(context.Background()) }()
+		require.ErrorIs(t, <-offered, flow.ErrClosed)
+		require.Empty(t, drained)
+		msg.Ack()
+		require.NoError(t, <-drained)
+	})
+}
+
+// postponed asks for its message again after an hour.
+type postponed struct{ scripted }
+
+func (*postponed) Nacked() (time.Duration, bool) { return time.Hour, true }
+
+// A drain does not wait for redeliveries that are far away: they are given back.
+func TestDrainDoesNotWaitForRedeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 10})
+		waiting := []*postponed{{scripted{name: "postponed"}}, {scripted{name: "postponed", lane: "lane"}}}
+		for _, p := range waiting {
+			require.NoError(t, f.Offer(t.Context(), p))
+			read(t, f, "postponed").Nack()
+		}
+		time.Sleep(time.Second) // virtual
+		start := time.Now()
+		require.NoError(t, f.Drain(t.Context()))
+		require.Less(t, time.Since(start), time.Minute) // of the bubble's clock
+		for _, p := range waiting {
+			require.Equal(t, "abandoned", p.end())
+		}
+	})
+}
+
+// Two slots that are freed at once let two waiting Offers in.
+func TestEveryFreeSlotIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 2})
+		offer(t, f, "1", "")
+		offer(t, f, "2", "")
+		first, second := read(t, f, "1"), read(t, f, "2")
+		offered := make(chan error, 2)
+		for range 2 {
+			go func() { offered <- f.Offer(context.Background(), &scripted{name: "later"}) }()
+		}
+		synctest.Wait()
+		second.Ack() // noticed with the first
+		first.Ack()
+		require.NoError(t, <-offered)
+		require.NoError(t, <-offered)
+		require.NoError(t, f.Drain(t.Context()))
+	})
+}
+
+// Deliveries that nobody has room for when the drain begins were not taken, or are given
+// back: those of a lane that goes on like those that Offer brings.
+func TestDrainWhileNobodyReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := flow.New(flow.Config{Window: 100, Buffer: 1})
+		offer(t, f, "first", "lane")
+		follower := offer(t, f, "follower", "lane")
+		first := read(t, f, "first")
+		unread := offer(t, f, "unread", "")
+		first.Ack()
+		var offers sync.WaitGroup
+		given, errs := make([]scripted, 20), make([]error, 20)
+		for i := range given {
+			offers.Go(func() { errs[i] = f.Offer(context.Background(), &given[i]) })
+		}
+		synctest.Wait()
+		require.NoError(t, f.Drain(t.Context()))
+		offers.Wait()
+		require.Equal(t, "abandoned", unread.end())
+		require.Equal(t, "abandoned", follower.end())
+		for i, err := range errs {
+			if err == nil {
+				require.Equal(t, "abandoned", given[i].end())
+				continue
+			}
+			require.ErrorIs(t, err, flow.ErrClosed)
+			require.Empty(t, given[i].end())
+		}
 	})
 }

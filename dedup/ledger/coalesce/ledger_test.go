@@ -273,7 +273,9 @@ func TestAReleaseComesAfterWhatItsCallerHasLeft(t *testing.T) {
 	leaving := func(t *testing.T, call func(context.Context) error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
+		start := time.Now()
 		require.ErrorIs(t, call(ctx), context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start)) // of the bubble's clock
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ledger := coalesce.New(newRemote(10 * time.Second))
@@ -300,13 +302,62 @@ func TestAReleaseComesAfterWhatItsCallerHasLeft(t *testing.T) {
 	})
 }
 
-func TestABatchEndsAfterItsTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ledger := coalesce.New(newRemote(time.Hour), coalesce.Timeout(5*time.Second))
-		start := time.Now()
-		require.ErrorIs(t, ledger.Claim(t.Context(), time.Minute, event("order")), context.DeadlineExceeded)
-		require.Equal(t, 5*time.Second, time.Since(start))
-	})
+// answering is a store that gives one error to every call, or no answer at all.
+type answering struct {
+	dedup.Ledger
+	fail error // nil: none
+}
+
+func (a answering) answer(ctx context.Context) error {
+	if a.fail == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return a.fail
+}
+
+func (a answering) Claim(ctx context.Context, _ time.Duration, _ []*dedup.Entry) error {
+	return a.answer(ctx)
+}
+
+func (a answering) Renew(ctx context.Context, _ time.Duration, _ []*dedup.Entry) error {
+	return a.answer(ctx)
+}
+
+func (a answering) Complete(ctx context.Context, _ []*dedup.Entry) error { return a.answer(ctx) }
+
+func (a answering) Release(ctx context.Context, _ []*dedup.Entry) error { return a.answer(ctx) }
+
+func (a answering) Close() error { return a.fail }
+
+// A mark that the store has refused must not pass for one that it has made; and a store that
+// does not answer must not hold up a lane for ever.
+func TestEveryCallHasItsOwnOutcome(t *testing.T) {
+	reset := errors.New("connection reset")
+	for name, call := range map[string]func(context.Context, *coalesce.Ledger) error{
+		"claim":    func(ctx context.Context, l *coalesce.Ledger) error { return l.Claim(ctx, time.Minute, event("order")) },
+		"renew":    func(ctx context.Context, l *coalesce.Ledger) error { return l.Renew(ctx, time.Minute, event("order")) },
+		"complete": func(ctx context.Context, l *coalesce.Ledger) error { return l.Complete(ctx, event("order")) },
+		"release":  func(ctx context.Context, l *coalesce.Ledger) error { return l.Release(ctx, event("order")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				failing := coalesce.New(answering{fail: reset})
+				require.ErrorIs(t, call(t.Context(), failing), reset)
+				require.ErrorIs(t, failing.Close(), reset)
+
+				silent := coalesce.New(answering{}, coalesce.Timeout(5*time.Second))
+				start := time.Now()
+				require.ErrorIs(t, call(t.Context(), silent), context.DeadlineExceeded)
+				require.Equal(t, 5*time.Second, time.Since(start))
+				leaving, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				require.ErrorIs(t, call(leaving, silent), context.DeadlineExceeded)
+				require.Equal(t, 6*time.Second, time.Since(start))
+				require.NoError(t, silent.Close())
+			})
+		})
+	}
 }
 
 func TestCloseDrains(t *testing.T) {
