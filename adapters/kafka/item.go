@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"sort"
@@ -124,8 +125,12 @@ func (it *item) enlistOne(i int) error {
 // byID sorts the entries of an item, and their deliveries with them.
 type byID struct{ *item }
 
-func (s byID) Len() int           { return len(s.entries) }
-func (s byID) Less(i, j int) bool { return bytes.Compare(s.entries[i].ID[:], s.entries[j].ID[:]) < 0 }
+func (s byID) Len() int { return len(s.entries) }
+func (s byID) Less(i, j int) bool {
+	// Copies in two partitions are two: each partition has IDs of its own.
+	return cmp.Or(bytes.Compare(s.entries[i].ID[:], s.entries[j].ID[:]),
+		cmp.Compare(s.deliveries[i].partition.number, s.deliveries[j].partition.number)) < 0
+}
 func (s byID) Swap(i, j int) {
 	s.entries[i], s.entries[j] = s.entries[j], s.entries[i]
 	s.deliveries[i], s.deliveries[j] = s.deliveries[j], s.deliveries[i]

@@ -59,7 +59,16 @@ func (w worker) arguments() []string {
 	return []string{"demo", "worker", "--broker", w.broker, "--lane", w.lane, "--folder", w.folder, "--name", w.name}
 }
 
-func (w worker) run(ctx context.Context) (err error) {
+// run consumes until ctx ends, whether it has come to that or not.
+func (w worker) run(ctx context.Context) error {
+	err := w.consume(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was told to stop while it started
+	}
+	return err
+}
+
+func (w worker) consume(ctx context.Context) (err error) {
 	broker, err := brokerNamed(w.broker)
 	if err != nil {
 		return err
