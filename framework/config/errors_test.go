@@ -27,6 +27,13 @@ func TestErrors(t *testing.T) {
 			file: "service: a\nbroker: kafka\nkafka:\n  brokrs: [\"a:1\"]\n",
 			want: []string{`hapax.yaml:4:3: unknown key "brokrs" in kafka: did you mean "brokers"?`},
 		},
+		"credentials in addresses that use none": {
+			file: "service: a\nsqs: {endpoint: \"http://me:secret@h:9324\"}\ntracing: {endpoint: \"https://me:secret@h\"}\n",
+			want: []string{
+				`hapax.yaml:2:17: sqs.endpoint: has credentials, which nothing uses, and which a printed config would show: remove what stands before the @`,
+				`hapax.yaml:3:21: tracing.endpoint: has credentials, which nothing uses, and which a printed config would show: remove what stands before the @`,
+			},
+		},
 		"unknown key of another block": {
 			file: "service: a\nsynchronous: full\n",
 			want: []string{`hapax.yaml:2:1: unknown key "synchronous": did you mean sqlite.synchronous?`},

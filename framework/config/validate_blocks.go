@@ -32,6 +32,13 @@ func (v checker) broker() {
 	v.kafka()
 	v.rabbitmq()
 	v.redis()
+	v.address("sqs.endpoint", c.SQS.Endpoint)
+	v.address("tracing.endpoint", c.Tracing.Endpoint)
+}
+
+func (v checker) address(path, url string) {
+	v.that(!matches(`^https?://[^/?#]*@`, url), path, nil,
+		"has credentials, which nothing uses, and which a printed config would show: remove what stands before the @")
 }
 
 func (v checker) kafka() {
