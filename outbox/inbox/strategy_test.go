@@ -13,6 +13,7 @@ import (
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/outbox/inbox"
+	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
 func TestAnEventTakesEffectOnceAndPeopleCanSeeIt(t *testing.T) {
@@ -128,11 +129,12 @@ func TestASwallowedErrorOfAStatement(t *testing.T) {
 			return nil
 		})
 		err := h.deliver("a", "payload")
-		if err != nil {
+		if r.dialect == sqldb.Postgres { // where it ends the transaction
 			require.ErrorContains(r.t, err, "return the error, or put the statement into a savepoint")
 			r.exact(0)
 			return
 		}
+		require.NoError(r.t, err)
 		r.exact(1)
 	})
 }
