@@ -32,7 +32,7 @@ rabbitmq: {url: %q}
 admin: {enabled: false}
 retry: {initial_interval: 1ms, max_interval: 2ms, max_attempts: 3}
 dedup: %s
-`, name, url, ledger)
+`, strings.ReplaceAll(name, ".", "-"), url, ledger)
 	return config.Parse("hapax.yaml", []byte(text), nil)
 }
 
