@@ -114,18 +114,7 @@ func TestLogIsDeletedBeforeItIsRead(t *testing.T) {
 
 			require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage("uuid", nil)))
 			_, messages := subscribe()
-			select {
-			case msg := <-messages:
-				ctx, cancel := context.WithTimeout(msg.Context(), 20*time.Second)
-				defer cancel()
-				event := &dedup.Event{Message: msg, Entry: dedup.Entry{ID: dedup.NewID(scope, "new")}}
-				_, err := strategy.Claim(ctx, []*dedup.Event{event})
-				require.NoError(t, err, "the log is still being read")
-				require.Equal(t, dedup.Fresh, event.Verdict)
-				msg.Ack()
-			case <-time.After(20 * time.Second):
-				require.FailNow(t, "no message came")
-			}
+			claimsFresh(t, strategy, scope, messages)
 		})
 	}
 }
@@ -163,6 +152,12 @@ func TestLogIsDeletedBeforeItIsRestored(t *testing.T) {
 	}, 20*time.Second, 5*time.Millisecond, "the partitions did not go and come back")
 
 	require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage("uuid", nil)))
+	claimsFresh(t, strategy, scope, messages)
+}
+
+// claimsFresh takes a message and its claim, for which the processed IDs must be restored.
+func claimsFresh(t *testing.T, strategy dedup.Strategy, scope dedup.Scope, messages <-chan *message.Message) {
+	t.Helper()
 	select {
 	case msg := <-messages:
 		ctx, cancel := context.WithTimeout(msg.Context(), 20*time.Second)

@@ -21,9 +21,10 @@ func TestCommandsLeaveWhatWasTypedAhead(t *testing.T) {
 	require.NoError(t, err, string(output))
 
 	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
+	if err != nil && os.Getenv("REQUIRE_REAL") != "1" {
 		t.Skip("this system has no pseudo-terminals: ", err)
 	}
+	require.NoError(t, err)
 	defer ours.Close()
 	require.NoError(t, unix.IoctlSetPointerInt(int(ours.Fd()), unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(int(ours.Fd()), unix.TIOCGPTN)
