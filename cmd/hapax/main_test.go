@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -158,7 +159,11 @@ func TestDemo(t *testing.T) {
 func TestTablesThatCannotBeWritten(t *testing.T) {
 	full := errors.New("no space left on device")
 	letters, topic := withLetters(t, 1)
-	for _, arguments := range [][]string{{"rules"}, {"dlq", "list", topic, "-f", letters}} {
+	database := writeConfig(t, embedded(t, fmt.Sprintf("sql: {dsn: %q}\n", "file:"+filepath.Join(t.TempDir(), "own.db"))))
+	for _, arguments := range [][]string{
+		{"rules"}, {"dlq", "list", topic, "-f", letters}, {"migrate", "status", "-f", database},
+		{"migrate", "up", "-f", database}, {"migrate", "up", "-f", database}, {"migrate", "status", "-f", database},
+	} {
 		err := runTo(t, strings.NewReader(""), writerFunc(func([]byte) (int, error) { return 0, full }), io.Discard, arguments...)
 		require.ErrorIs(t, err, full, arguments)
 	}
