@@ -39,7 +39,7 @@ func runTo(t *testing.T, input io.Reader, out, errs io.Writer, arguments ...stri
 	command.SetErr(errs)
 	command.SetIn(input)
 	command.SetArgs(arguments)
-	return command.ExecuteContext(t.Context())
+	return execute(t.Context(), command)
 }
 
 func TestRules(t *testing.T) {
