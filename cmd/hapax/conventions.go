@@ -93,17 +93,20 @@ func strictHelp(root *cobra.Command) {
 }
 
 // nameMissing makes a command that was given too few arguments say which one is
-// missing, and show its example, where cobra would only count.
+// missing, and show its example, where cobra would only count. A topic that is empty, as
+// from a variable that is not set, is missing too.
 func nameMissing(command *cobra.Command) {
 	check := command.Args
 	command.Args = func(command *cobra.Command, arguments []string) error {
 		err := check(command, arguments)
-		needed := strings.Fields(command.Use)[1:]
-		if err == nil || len(arguments) >= len(needed) || strings.ContainsAny(needed[len(arguments)][:1], "[-") {
+		needed, missing := strings.Fields(command.Use)[1:], len(arguments)
+		if missing > 0 && len(needed) > 0 && needed[0] == "TOPIC" && arguments[0] == "" {
+			missing = 0
+		} else if err == nil || missing >= len(needed) || strings.ContainsAny(needed[missing][:1], "[-") {
 			return err
 		}
 		example, _, _ := strings.Cut(strings.TrimSpace(command.Example), "\n")
-		return fmt.Errorf("%s: %s is missing: for example %s", strings.TrimPrefix(command.CommandPath(), "hapax "), strings.TrimSuffix(needed[len(arguments)], "..."), example)
+		return fmt.Errorf("%s: %s is missing: for example %s", strings.TrimPrefix(command.CommandPath(), "hapax "), strings.TrimSuffix(needed[missing], "..."), example)
 	}
 }
 

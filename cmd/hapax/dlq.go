@@ -73,6 +73,9 @@ func (f *letterFilter) chosen() error {
 	if len(f.ids) > 0 && f.all {
 		return errors.New("event IDs and --all contradict each other: use one of them")
 	}
+	if slices.Contains(f.ids, "") { // a variable that is not set, rather than an event without an ID
+		return errors.New("an event ID is empty: name it, or choose letters of events without one by --reason")
+	}
 	return nil
 }
 

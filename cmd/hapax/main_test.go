@@ -111,9 +111,16 @@ func TestAMissingArgumentIsNamed(t *testing.T) {
 		"dlq requeue":          "dlq requeue: TOPIC is missing: for example hapax dlq requeue orders order-17",
 		"outbox discard":       "outbox discard: ROW is missing: for example hapax outbox discard 1234",
 		"dlq list orders more": "accepts 1 arg(s), received 2",
+		"config check more":    `unknown command "more" for "hapax config check"`,
 	} {
 		_, err := run(t, strings.Fields(line)...)
 		require.EqualError(t, err, says)
+	}
+	// As with a variable that is not set.
+	file := writeConfig(t, embedded(t, ""))
+	for _, line := range [][]string{{"dlq", "list", ""}, {"dlq", "purge", "", "--all", "--yes"}, {"publish", "", "--data", "{}"}, {"tail", "", "--no-follow"}} {
+		_, err := run(t, append(line, "-f", file)...)
+		require.ErrorContains(t, err, "TOPIC is missing: for example hapax ", line)
 	}
 }
 
