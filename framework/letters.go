@@ -149,6 +149,18 @@ func (o *Operator) LetterTopic(topic string) (letters, origin string) {
 	return letterTopic(o.config, topic), topic
 }
 
+// SharesLetters reports whether the dead letters of a topic may lie among those of others:
+// it has its letters' topic from the config, or another one has its own there.
+func (o *Operator) SharesLetters(topic string) bool {
+	place := o.names.of(letterTopic(o.config, topic))
+	for other := range o.config.Topics {
+		if other != topic && o.names.of(letterTopic(o.config, other)) == place {
+			return true
+		}
+	}
+	return o.config.Topics[topic].DeadLetter != ""
+}
+
 // Letters hands the dead letters of a topic to visit, oldest first, and removes
 // those that it wants removed. See adapters.LetterBox. Of a dead-letter topic that
 // topics may share, those of the one that is named; all by its own name.
@@ -158,7 +170,7 @@ func (o *Operator) Letters(ctx context.Context, topic string, visit func(*Letter
 		return fmt.Errorf("read dead letters of %q: the adapter of broker %s does not offer it", topic, o.config.Broker)
 	}
 	letters, origin := o.LetterTopic(topic)
-	shared := letters != topic && o.config.Topics[topic].DeadLetter != ""
+	shared := letters != topic && o.SharesLetters(topic)
 	identity := identityOf(o.config)
 	return box.Letters(ctx, o.names.of(letters), func(msg *message.Message) (bool, error) {
 		letter := readLetter(msg, origin, o.config.Service, identity)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,6 +57,9 @@ func newAudit(dialect sqldb.Dialect, table string, by []string, limit int) (audi
 	}
 	if err := a.table.Validate(dialect); err != nil {
 		return a, fmt.Errorf("audit: %w", err)
+	}
+	if len(by) == 0 {
+		return a, errors.New("audit: --by is empty, expected a column, or several with commas between them")
 	}
 	for _, column := range by {
 		if err := sqldb.ValidateIdentifier(column); err != nil {

@@ -60,6 +60,16 @@ func TestAuditFindsDuplicates(t *testing.T) {
 	})
 }
 
+// A variable that is not set is no column: what was printed then was no SQL.
+func TestAuditByNothing(t *testing.T) {
+	for _, by := range []string{"", "order_id,"} {
+		text, err := run(t, "audit", "charges", "--by", by, "--dialect", "sqlite")
+		require.ErrorContains(t, err, "audit: ", by)
+		require.ErrorContains(t, err, `column`, by)
+		require.Empty(t, text, by)
+	}
+}
+
 // IDs that MySQL takes for equal, because of the column's collation, are those of
 // different effects all the same.
 func TestAuditTellsIDsApart(t *testing.T) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"strings"
 
@@ -24,8 +26,10 @@ const plainStatus = "Exit status: 0 done, 1 something went wrong."
 // use them.
 func withConventions(root *cobra.Command) *cobra.Command {
 	root.Long += "\n\n" + exitStatuses
+	root.InitDefaultHelpCmd()
+	strictHelp(root)
 	root.InitDefaultCompletionCmd()
-	for _, shell := range completion(root).Commands() {
+	for _, shell := range child(root, "completion").Commands() {
 		shell.Example = completionExamples[shell.Name()]
 	}
 	var walk func(*cobra.Command)
@@ -50,18 +54,59 @@ func withConventions(root *cobra.Command) *cobra.Command {
 	return root
 }
 
+// execute runs a command line. Cobra keeps it to itself when help could not be written.
+func execute(ctx context.Context, root *cobra.Command) error {
+	var printing error
+	show := root.HelpFunc()
+	root.SetHelpFunc(func(command *cobra.Command, arguments []string) {
+		out := command.OutOrStdout()
+		var text bytes.Buffer
+		command.SetOut(&text)
+		show(command, arguments)
+		command.SetOut(out)
+		_, printing = text.WriteTo(out)
+	})
+	if err := root.ExecuteContext(ctx); err != nil || printing == nil {
+		return err
+	}
+	return fmt.Errorf("print help: %w", printing)
+}
+
+// strictHelp makes `hapax help` refuse words that are no command, as commands do.
+func strictHelp(root *cobra.Command) {
+	help := child(root, "help")
+	help.Run = nil
+	help.RunE = func(_ *cobra.Command, words []string) error {
+		about, rest, err := root.Find(words)
+		switch {
+		case err != nil:
+			return err
+		case len(rest) > 0 && about.HasSubCommands():
+			return about.Args(about, rest)
+		case len(rest) > 0:
+			return fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
+		}
+		about.InitDefaultHelpFlag()
+		about.InitDefaultVersionFlag()
+		return about.Help()
+	}
+}
+
 // nameMissing makes a command that was given too few arguments say which one is
-// missing, and show its example, where cobra would only count.
+// missing, and show its example, where cobra would only count. A topic that is empty, as
+// from a variable that is not set, is missing too.
 func nameMissing(command *cobra.Command) {
 	check := command.Args
 	command.Args = func(command *cobra.Command, arguments []string) error {
 		err := check(command, arguments)
-		needed := strings.Fields(command.Use)[1:]
-		if err == nil || len(arguments) >= len(needed) || strings.ContainsAny(needed[len(arguments)][:1], "[-") {
+		needed, missing := strings.Fields(command.Use)[1:], len(arguments)
+		if missing > 0 && len(needed) > 0 && needed[0] == "TOPIC" && arguments[0] == "" {
+			missing = 0
+		} else if err == nil || missing >= len(needed) || strings.ContainsAny(needed[missing][:1], "[-") {
 			return err
 		}
 		example, _, _ := strings.Cut(strings.TrimSpace(command.Example), "\n")
-		return fmt.Errorf("%s: %s is missing: for example %s", strings.TrimPrefix(command.CommandPath(), "hapax "), strings.TrimSuffix(needed[len(arguments)], "..."), example)
+		return fmt.Errorf("%s: %s is missing: for example %s", strings.TrimPrefix(command.CommandPath(), "hapax "), strings.TrimSuffix(needed[missing], "..."), example)
 	}
 }
 
@@ -90,9 +135,10 @@ func group(command *cobra.Command) {
 	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
 }
 
-func completion(root *cobra.Command) *cobra.Command {
+// child is one of the commands that cobra adds.
+func child(root *cobra.Command, name string) *cobra.Command {
 	for _, command := range root.Commands() {
-		if command.Name() == "completion" {
+		if command.Name() == name {
 			return command
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/framework/config"
 )
@@ -73,6 +72,9 @@ func (f *letterFilter) chosen() error {
 	}
 	if len(f.ids) > 0 && f.all {
 		return errors.New("event IDs and --all contradict each other: use one of them")
+	}
+	if slices.Contains(f.ids, "") { // a variable that is not set, rather than an event without an ID
+		return errors.New("an event ID is empty: name it, or choose letters of events without one by --reason")
 	}
 	return nil
 }
@@ -168,7 +170,7 @@ Exit status: 0 also when there are none, 1 they could not be read.`,
 			topic, _ := operator.LetterTopic(arguments[0])
 			if shown == 0 {
 				of := ""
-				if topic != arguments[0] && topic != dedup.DeadLetterTopic(arguments[0]) { // it may be shared
+				if topic != arguments[0] && operator.SharesLetters(arguments[0]) {
 					of = " of " + arguments[0]
 				}
 				_, err = fmt.Fprintf(command.OutOrStdout(), "%s has no dead letters%s%s\n", topic, of, filter.narrowed())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/framework/config"
 	"github.com/hapax-go/hapax/handlers"
 )
 
@@ -191,6 +194,25 @@ func withLetters(t *testing.T, n int) (file, topic string) {
 	text, err := runWith(t, strings.NewReader(strings.Repeat("{}\n", n)), "publish", topic+".dead", "-f", file, "--lines", "--id", "e")
 	require.NoError(t, err, text)
 	return file, topic
+}
+
+// A variable that is not set is no choice of the events without an ID: those are not
+// removed because it was meant to hold one.
+func TestAnEmptyEventIDChoosesNoLetter(t *testing.T) {
+	file, topic := writeConfig(t, embedded(t, "dedup: {id: {ignore_uuid: true}}\n")), uniqueTopic()
+	cfg, err := config.Load(file, nil)
+	require.NoError(t, err)
+	operator, err := framework.NewOperator(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, operator.Close()) })
+	require.NoError(t, operator.Publish(topic+".dead", message.NewMessage("", []byte("{}"))))
+	for _, line := range []string{"purge --yes", "requeue"} {
+		_, err := run(t, append([]string{"dlq"}, append(strings.Fields(line), topic, "", "-f", file)...)...)
+		require.EqualError(t, err, "an event ID is empty: name it, or choose letters of events without one by --reason", line)
+	}
+	text, err := run(t, "dlq", "show", topic, "", "-f", file)
+	require.NoError(t, err, text)
+	require.Contains(t, text, "payload    {}")
 }
 
 // letterIDs are the event IDs of a topic's letters, in order.

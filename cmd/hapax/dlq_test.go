@@ -178,6 +178,32 @@ func TestSharedDeadLetters(t *testing.T) {
 	require.Contains(t, text, "orders-one → orders: ")
 }
 
+// A topic may have its letters where those of another one are by default. That one's name
+// means its own, too.
+func TestDeadLettersInTheTopicOfAnother(t *testing.T) {
+	file := writeConfig(t, "service: fulfilment\nadmin: {enabled: false}\nsqlite: {path: \""+filepath.Join(t.TempDir(), "hapax.db")+"\"}\n"+
+		"topics: {payments: {dead_letter: orders.dead}}\n")
+	fail := func(context.Context, map[string]any) error { return handlers.Permanent(errors.New("no such item")) }
+	for _, topic := range []string{"orders", "payments"} {
+		stop := serve(t, file, topic, fail)
+		_, err := run(t, "publish", topic, "-f", file, "--id", topic+"-one", "--data", "{}")
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return strings.Contains(letterIDs(t, file, topic), topic) }, 30*time.Second, 100*time.Millisecond)
+		stop()
+	}
+	require.Equal(t, "orders-one", letterIDs(t, file, "orders"))
+	require.Equal(t, "payments-one", letterIDs(t, file, "payments"))
+	require.Equal(t, "orders-one payments-one", letterIDs(t, file, "orders.dead"), "all, by the name of their topic")
+
+	text, err := run(t, "dlq", "purge", "orders", "--all", "--yes", "-f", file)
+	require.NoError(t, err, text)
+	require.Equal(t, "1 letters of orders.dead removed\n", text)
+	require.Equal(t, "payments-one", letterIDs(t, file, "orders.dead"))
+	text, err = run(t, "dlq", "list", "orders", "-f", file)
+	require.NoError(t, err, text)
+	require.Equal(t, "orders.dead has no dead letters of orders\n", text)
+}
+
 // What was looked for is said, when there are letters, but none like that.
 func TestNoLettersLikeThat(t *testing.T) {
 	file, topic := withLetters(t, 1)

@@ -91,6 +91,9 @@ Exit status: 0 also when there are none, 1 an instance could not be asked.`,
 func askDuplicates(ctx context.Context, address string, hours, limit int) (report framework.DuplicateReport, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if !strings.Contains(address, "://") { // as admin.address has it
+		address = "http://" + address
+	}
 	query := url.Values{"hours": {strconv.Itoa(hours)}, "limit": {strconv.Itoa(limit)}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+"/duplicates?"+query.Encode(), nil)
 	if err != nil {

@@ -59,7 +59,7 @@ func TestDuplicates(t *testing.T) {
 			require.Equal(t, 2, report.Hours[0].Count)
 			require.Equal(t, "order.placed", report.Hours[0].Type)
 			require.Equal(t, framework.ProducerRetry, report.Hours[0].Cause)
-			text, err := run(t, "duplicates", "--url", "http://"+address+"/", "--url", "http://"+address, "--limit", "1")
+			text, err := run(t, "duplicates", "--url", "http://"+address+"/", "--url", address, "--limit", "1")
 			require.NoError(t, err)
 			require.Contains(t, text, "fulfilment: 4 duplicates in the last 24 hours", "two instances add up")
 		}

@@ -22,7 +22,7 @@ func init() { unasked.Restore() }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	err := root().ExecuteContext(ctx)
+	err := execute(ctx, root())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hapax:", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -38,7 +39,7 @@ func runTo(t *testing.T, input io.Reader, out, errs io.Writer, arguments ...stri
 	command.SetErr(errs)
 	command.SetIn(input)
 	command.SetArgs(arguments)
-	return command.ExecuteContext(t.Context())
+	return execute(t.Context(), command)
 }
 
 func TestRules(t *testing.T) {
@@ -110,9 +111,16 @@ func TestAMissingArgumentIsNamed(t *testing.T) {
 		"dlq requeue":          "dlq requeue: TOPIC is missing: for example hapax dlq requeue orders order-17",
 		"outbox discard":       "outbox discard: ROW is missing: for example hapax outbox discard 1234",
 		"dlq list orders more": "accepts 1 arg(s), received 2",
+		"config check more":    `unknown command "more" for "hapax config check"`,
 	} {
 		_, err := run(t, strings.Fields(line)...)
 		require.EqualError(t, err, says)
+	}
+	// As with a variable that is not set.
+	file := writeConfig(t, embedded(t, ""))
+	for _, line := range [][]string{{"dlq", "list", ""}, {"dlq", "purge", "", "--all", "--yes"}, {"publish", "", "--data", "{}"}, {"tail", "", "--no-follow"}} {
+		_, err := run(t, append(line, "-f", file)...)
+		require.ErrorContains(t, err, "TOPIC is missing: for example hapax ", line)
 	}
 }
 
@@ -158,7 +166,11 @@ func TestDemo(t *testing.T) {
 func TestTablesThatCannotBeWritten(t *testing.T) {
 	full := errors.New("no space left on device")
 	letters, topic := withLetters(t, 1)
-	for _, arguments := range [][]string{{"rules"}, {"dlq", "list", topic, "-f", letters}} {
+	database := writeConfig(t, embedded(t, fmt.Sprintf("sql: {dsn: %q}\n", "file:"+filepath.Join(t.TempDir(), "own.db"))))
+	for _, arguments := range [][]string{
+		{"rules"}, {"dlq", "list", topic, "-f", letters}, {"migrate", "status", "-f", database},
+		{"migrate", "up", "-f", database}, {"migrate", "up", "-f", database}, {"migrate", "status", "-f", database},
+	} {
 		err := runTo(t, strings.NewReader(""), writerFunc(func([]byte) (int, error) { return 0, full }), io.Discard, arguments...)
 		require.ErrorIs(t, err, full, arguments)
 	}

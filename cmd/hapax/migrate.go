@@ -84,13 +84,14 @@ func migrateUp() *cobra.Command {
 			if *asJSON {
 				return printJSON(command.OutOrStdout(), reportMigrations(applied))
 			}
-			for _, m := range applied {
-				fmt.Fprintf(command.OutOrStdout(), "applied %s\n", m.Name)
-			}
 			if len(applied) == 0 {
-				fmt.Fprintln(command.OutOrStdout(), "nothing to do: the schema is current")
+				_, err = fmt.Fprintln(command.OutOrStdout(), "nothing to do: the schema is current")
 			}
-			return nil
+			for _, m := range applied {
+				_, printing := fmt.Fprintf(command.OutOrStdout(), "applied %s\n", m.Name)
+				err = errors.Join(err, printing)
+			}
+			return err
 		})
 	}
 	return command
@@ -117,7 +118,7 @@ are pending.`,
 			if *asJSON {
 				err = printJSON(command.OutOrStdout(), reportMigrations(list))
 			} else {
-				printMigrations(command.OutOrStdout(), list)
+				err = printMigrations(command.OutOrStdout(), list)
 			}
 			if pending := tables.Check(command.Context()); err == nil && pending != nil {
 				return exitError{pending, exitFound}
@@ -128,19 +129,16 @@ are pending.`,
 	return command
 }
 
-func printMigrations(out io.Writer, list []schema.Migration) {
-	writer := table.NewWriter()
-	writer.SetOutputMirror(out)
-	writer.SetStyle(table.StyleLight)
-	writer.AppendHeader(table.Row{"migration", "applied"})
+func printMigrations(out io.Writer, list []schema.Migration) error {
+	printed := newTable("migration", "applied")
 	for _, m := range list {
 		applied := "pending"
 		if !m.AppliedAt.IsZero() {
 			applied = m.AppliedAt.UTC().Format(time.DateTime)
 		}
-		writer.AppendRow(table.Row{m.Name, applied})
+		printed.AppendRow(table.Row{m.Name, applied})
 	}
-	writer.Render()
+	return printTable(out, printed)
 }
 
 func migrateSQL() *cobra.Command {

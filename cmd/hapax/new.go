@@ -69,7 +69,14 @@ built: once it is copied elsewhere, run it from within a checkout, or use --repl
 			if *asJSON {
 				return printJSON(command.OutOrStdout(), created(o, dir, files))
 			}
-			_, err = fmt.Fprint(command.OutOrStdout(), nextSteps(o, dir, len(files), tidy))
+			var first []string
+			if scaffold.OutsideWorkspace(command.Context(), dir) {
+				first = append(first, "go work use .")
+			}
+			if !tidy {
+				first = append(first, "go mod tidy")
+			}
+			_, err = fmt.Fprint(command.OutOrStdout(), nextSteps(o, dir, len(files), first))
 			return err
 		},
 	}
@@ -152,16 +159,16 @@ func created(o scaffold.Options, dir string, files []scaffold.File) service {
 	return made
 }
 
-// nextSteps says what to do with a new service.
-func nextSteps(o scaffold.Options, dir string, files int, tidy bool) string {
+// nextSteps says what to do with a new service; first are commands that Go needs.
+func nextSteps(o scaffold.Options, dir string, files int, first []string) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s: service %s on %s, %d files\n", dir, o.Name, o.Broker, files)
 	if folder := o.Framework.Folder; folder != "" {
 		fmt.Fprintf(&text, "go.mod takes the framework from %s\n", folder)
 	}
 	fmt.Fprintf(&text, "\n  cd %s\n", dir)
-	if !tidy {
-		text.WriteString("  go mod tidy\n")
+	for _, step := range first {
+		fmt.Fprintf(&text, "  %s\n", step)
 	}
 	text.WriteString("  make test\n")
 	if scaffold.NeedsServers(o) {

@@ -62,6 +62,26 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// Go builds nothing below a workspace that is no part of it, and does not say what to do.
+func TestNewInAWorkspace(t *testing.T) {
+	t.Setenv("GOWORK", "")
+	checkout, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("go.mod", []byte("module example.com/all\n\ngo 1.26\n"), 0o600))
+	require.NoError(t, os.WriteFile("go.work", []byte("go 1.26\n\nuse .\n"), 0o600))
+	text, err := run(t, "new", "shop", "--replace", checkout)
+	require.NoError(t, err)
+	require.Contains(t, text, "\n  cd shop\n  go work use .\n")
+	use := exec.CommandContext(t.Context(), "go", "work", "use", ".")
+	use.Dir = "shop"
+	output, err := use.CombinedOutput()
+	require.NoError(t, err, string(output))
+	text, err = run(t, "new", "shop", "--replace", checkout, "--force")
+	require.NoError(t, err)
+	require.NotContains(t, text, "go work")
+}
+
 // What flags say is not asked; the rest is, here in plain lines. A name that will not
 // do is asked for again. (Every question reads on by itself, hence byte by byte.)
 func TestNewAsks(t *testing.T) {

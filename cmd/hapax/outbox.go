@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -139,6 +140,7 @@ func outboxDiscard() *cobra.Command {
 	return command
 }
 
+// rowNumbers reads numbers of rows; one that is named twice is one row.
 func rowNumbers(arguments []string) ([]int64, error) {
 	ids := make([]int64, len(arguments))
 	for i, argument := range arguments {
@@ -147,7 +149,8 @@ func rowNumbers(arguments []string) ([]int64, error) {
 			return nil, fmt.Errorf("row %q: expected a number, as hapax outbox status lists them", argument)
 		}
 	}
-	return ids, nil
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
 }
 
 // reportRows says what was done. Rows that were named and are not parked make it

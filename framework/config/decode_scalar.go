@@ -81,15 +81,22 @@ func (w found) say(f field) string {
 	case f.secret():
 		return "a value"
 	case w.source != "":
-		return fmt.Sprintf("%s from %q", quote(w.text), w.source)
+		return fmt.Sprintf("%s from %s", quote(w.text), quote(w.source))
 	default:
 		return quote(w.text)
 	}
 }
 
-// quote quotes a value, or the beginning of a long one.
+// quote quotes a value, or the beginning of a long one. A URL may be where it does not
+// belong, and hold a password: before an @, or behind a ?.
 func quote(text string) string {
 	const longest = 60
+	if strings.Contains(text, "@") {
+		return "something with an @ (it may be a password, and is not shown)"
+	}
+	if address, _, some := strings.Cut(text, "?"); some && urlForm.MatchString(text) {
+		text = address + "?…"
+	}
 	if utf8.RuneCountInString(text) > longest {
 		text = string([]rune(text)[:longest]) + "…"
 	}

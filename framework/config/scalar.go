@@ -119,7 +119,7 @@ func (f field) violation(value reflect.Value) string {
 			items = value.Interface().([]string)
 		}
 		for _, item := range items {
-			if _, port, err := net.SplitHostPort(item); err != nil || !matches(`^[0-9]{1,5}$`, port) {
+			if _, port, err := net.SplitHostPort(item); err != nil || !matches(`^[0-9]{1,5}$`, port) || strings.Contains(item, "@") {
 				return f.expected()
 			}
 		}

@@ -76,6 +76,15 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 		"redis: {password: a}\nredis: {password: hunter2}",
 		"kafka: {sasl: {password: \"hunter2${\"}}",
 		"kafka: {sasl: {password: hunter2}}",
+		// A URL where an address is expected.
+		"service: a\nbroker: redis\nredis: {addresses: [\"redis://u:hunter2@h:6379\"]}",
+		"service: a\nbroker: redis\nredis: {addresses: [\"hunter2@h:6379\"]}",
+		"service: a\nkafka: {brokers: [\"u:hunter2@h:9092\"]}",
+		"service: a\nadmin: {address: \"http://u:hunter2@h\"}",
+		"service: a\nbroker: redis://u:hunter2@h",
+		"service: a\ntracing: {endpoint: \"http://u:hunter2@h/v1\"}",
+		"service: a\ntracing: {endpoint: \"http://h:4318/?api_key=hunter2\"}",
+		"service: a\nretry: {max_attempts: \"u:hunter2@${HOST:-h}\"}",
 	} {
 		_, err := config.Parse("hapax.yaml", []byte(file), nil)
 		require.Error(t, err, file)
@@ -83,6 +92,9 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 	_, err := config.Parse("hapax.yaml", nil, []string{"HAPAX_REDIS_PASWORD=hunter2", "HAPAX_SQL_DSN=hunter2", "HAPAX_RABBITMQ_URL=http://u:hunter2@h"})
 	requireNoSecret(t, err.Error())
+
+	_, err = config.Parse("hapax.yaml", []byte("service: a\nbroker: redis"), []string{"HAPAX_REDIS_ADDRESSES=redis://u:hunter2@h:6379"})
+	require.EqualError(t, err, `HAPAX_REDIS_ADDRESSES: redis.addresses: found something with an @ (it may be a password, and is not shown), expected a list of host:port such as ["127.0.0.1:6379"]`)
 }
 
 func TestDSNMasksOnlyPasswords(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/mod/modfile"
 )
@@ -71,6 +72,24 @@ func Tidy(ctx context.Context, folder string) error {
 		return fmt.Errorf("tidy go.mod: %w: %s", err, output)
 	}
 	return nil
+}
+
+// OutsideWorkspace reports whether a service lies below a go.work that does not name it:
+// Go then builds nothing of it.
+func OutsideWorkspace(ctx context.Context, folder string) bool {
+	command := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}") // the modules that are built here
+	command.Dir = folder
+	output, err := command.Output()
+	own, statErr := os.Stat(folder)
+	if err != nil || statErr != nil {
+		return false // nothing is known
+	}
+	for module := range strings.Lines(string(output)) {
+		if its, err := os.Stat(strings.TrimSuffix(module, "\n")); err == nil && os.SameFile(its, own) {
+			return false
+		}
+	}
+	return true
 }
 
 // direct reports whether a service imports packages of a module itself.

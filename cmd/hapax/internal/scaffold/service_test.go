@@ -102,6 +102,21 @@ func TestAnImageLeavesNoVendoredFramework(t *testing.T) {
 	}
 }
 
+// A folder may be called as its owner likes; what is there is checked.
+func TestLintInAFolderWithASpace(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "my shop")
+	files, err := Files(Options{Name: "shop", Framework: here(t)})
+	require.NoError(t, err)
+	require.NoError(t, Write(folder, files, false))
+	runIn(t, folder, nil, "make", "lint")
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "handlers", "odd.go"), []byte("package  handlers\n"), 0o600))
+	command := exec.CommandContext(t.Context(), "make", "lint")
+	command.Dir = folder
+	output, err := command.CombinedOutput()
+	require.Error(t, err, string(output))
+	require.Contains(t, string(output), "not formatted: handlers/odd.go\n")
+}
+
 // empty removes the last service, except for what was built of it: Go knows whether
 // that is still good.
 func empty(t *testing.T, folder string) {
