@@ -26,6 +26,7 @@ type quietQueue struct {
 	extended  []time.Duration // visibility asked for, one after the other
 	refusal   string          // the code with which renewals are refused; "": they are not
 	once      bool            // only the first is
+	slow      time.Duration   // how long renewals are on their way
 }
 
 func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
@@ -50,7 +51,13 @@ func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
 		}
 		body = `{"Messages":[{"MessageId":"one","ReceiptHandle":"handle","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6"}]}`
 	case "ChangeMessageVisibilityBatch":
-		q.extended = append(q.extended, time.Duration(input.Entries[0].VisibilityTimeout)*time.Second)
+		visibility := time.Duration(input.Entries[0].VisibilityTimeout) * time.Second
+		if visibility > 0 {
+			q.mu.Unlock()
+			time.Sleep(q.slow)
+			q.mu.Lock()
+		}
+		q.extended = append(q.extended, visibility)
 		if q.refusal != "" {
 			body = `{"Successful":[],"Failed":[{"Id":"0","Code":"` + q.refusal + `","SenderFault":true}]}`
 		}
@@ -116,6 +123,18 @@ func TestThrottledRenewalIsTriedAgain(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.NoError(t, ctx.Err())
 		closeBroker()
+	})
+}
+
+// A renewal that is on its way when a message is given back would hide it again, from
+// everybody, if it came second.
+func TestRenewalDoesNotOvertakeTheReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := quietQueue{slow: 5 * time.Second}
+		_, closeBroker := held(t, &queue)
+		time.Sleep(12 * time.Second) // two seconds after the first beat
+		closeBroker()
+		require.Equal(t, []time.Duration{30 * time.Second, 0}, queue.extended)
 	})
 }
 
