@@ -303,3 +303,38 @@ func TestReaderWithAnotherConfig(t *testing.T) {
 		})
 	}
 }
+
+// A reader has partitions by its own config, and by its publisher's none, or the other way
+// round. It has its queues, and others would fill up: nobody reads them.
+func TestReaderInOtherQueues(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		reader, publisher int
+		unordered         bool
+		others            []string
+	}{
+		"only the reader has partitions":    {reader: 2, others: []string{"_group"}},
+		"only the publisher has partitions": {publisher: 2, others: []string{"%partition-0_group", "%members_group"}},
+		"the reader wants no order":         {reader: 2, publisher: 2, unordered: true, others: []string{"%partition-0_group", "%members_group"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic := newTopic(t)
+			messages := subscribe(t, opened(t, func(config *rabbitmq.Config) { config.Partitions = c.reader }), topic, func(s *adapters.Subscription) {
+				if c.unordered {
+					s.Ordering = adapters.Unordered
+				}
+			})
+			broker := opened(t, func(config *rabbitmq.Config) {
+				config.Partitions, config.Readers = c.publisher, map[string][]string{topic: {"group"}}
+			})
+			require.NoError(t, broker.Publisher().Publish(topic, newMessage("event")))
+			receive(t, messages).Ack()
+			for _, other := range c.others {
+				_, err := raw(t).QueueDeclarePassive(topic+other, true, false, false, false, nil)
+				var refused *amqp.Error
+				require.ErrorAs(t, err, &refused, "queue %s", topic+other)
+				require.Equal(t, amqp.NotFound, refused.Code)
+			}
+		})
+	}
+}

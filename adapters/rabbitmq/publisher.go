@@ -266,11 +266,20 @@ func (b *Broker) declareOutput(ctx context.Context, conn *amqp.Connection, excha
 }
 
 // declareReaders makes the queues of the readers that were told of beforehand, as they
-// would make them themselves. One that exists is its reader's, whose config may be another.
+// would make them themselves. Those that exist are their reader's, whose config may be
+// another.
 func (b *Broker) declareReaders(ctx context.Context, topic string) error {
 	for _, group := range b.config.Readers[topic] {
 		subscription := adapters.Subscription{Group: group, MaxDeliveries: b.config.MaxDeliveries}.WithDefaults()
-		_, err := b.declare(ctx, topic, subscription)
+		other, err := b.queueOfOtherKind(ctx, topic, subscription)
+		if err != nil {
+			return fmt.Errorf("look for the queue of reader %q: %w", group, err)
+		}
+		if other != "" {
+			b.config.Logger.Warn("a reader has not the queues that it would have by this config, with rabbitmq.partitions or without: making no others, which nobody would read", "topic", topic, "group", group, "queue", other)
+			continue
+		}
+		_, err = b.declare(ctx, topic, subscription)
 		var refused *amqp.Error
 		if errors.As(err, &refused) && refused.Code == amqp.PreconditionFailed {
 			b.config.Logger.Warn("the queue of a reader is not what it would be by this config: using it as it is", "topic", topic, "group", group, "reason", refused.Reason)
@@ -281,6 +290,33 @@ func (b *Broker) declareReaders(ctx context.Context, topic string) error {
 		}
 	}
 	return nil
+}
+
+// queueOfOtherKind is a queue by which a reader is seen to have partitions where this config
+// gives it none, or the other way round; empty: it has none, or those of this config too.
+func (b *Broker) queueOfOtherKind(ctx context.Context, topic string, subscription adapters.Subscription) (string, error) {
+	own, err := queueName(topic, subscription.Group)
+	if err != nil {
+		return "", err
+	}
+	other, err := partitionName(topic, subscription.Group, 0)
+	if err != nil {
+		return "", err
+	}
+	if b.partitions(subscription) > 0 {
+		own, other = other, own
+	}
+	conn, err := b.consuming.get(ctx)
+	if err != nil {
+		return "", err
+	}
+	if missing, err := queueMissing(conn, own); err != nil || !missing {
+		return "", err
+	}
+	if missing, err := queueMissing(conn, other); err != nil || missing {
+		return "", err
+	}
+	return other, nil
 }
 
 // bindReader binds a reader's queue to the topic, if the reader has not come to that.

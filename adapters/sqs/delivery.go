@@ -44,6 +44,7 @@ type delivery struct {
 	// returning: it is being given back, to be visible after a while.
 	returning bool
 	back      time.Duration
+	beating   bool // a heartbeat of it is on its way
 }
 
 // Message implements flow.Delivery.

@@ -66,6 +66,15 @@ func (d *delivery) due(interval time.Duration) bool {
 // beat renews a batch. Those that SQS refuses are lost; those it did not answer for
 // are tried with the next beat, until their time is up.
 func (c *consumer) beat(batch []*delivery) {
+	batch = slices.DeleteFunc(batch, func(d *delivery) bool { return !d.beginBeat() })
+	if len(batch) == 0 {
+		return
+	}
+	defer func() {
+		for _, d := range batch {
+			d.endBeat()
+		}
+	}()
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), min(c.broker.config.Timeout, c.broker.config.VisibilityTimeout))
 	defer cancel()
@@ -95,6 +104,25 @@ func (c *consumer) beat(batch []*delivery) {
 		case d.expired():
 			d.lose(errInvisible)
 		}
+	}
+}
+
+// beginBeat reports whether the message may still be renewed. Until endBeat it is not given
+// back: SQS could answer the return first, and the renewal would hide the message again.
+func (d *delivery) beginBeat() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.beating = !d.returning
+	return d.beating
+}
+
+func (d *delivery) endBeat() {
+	d.mu.Lock()
+	d.beating = false
+	returning := d.returning
+	d.mu.Unlock()
+	if returning {
+		d.consumer.queue.returns.add(d)
 	}
 }
 

@@ -3,6 +3,7 @@ package sqs_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/stretchr/testify/require"
 
@@ -26,6 +28,9 @@ type quietQueue struct {
 	extended  []time.Duration // visibility asked for, one after the other
 	refusal   string          // the code with which renewals are refused; "": they are not
 	once      bool            // only the first is
+	slow      time.Duration   // how long renewals are on their way
+	silent    string          // the operation that is not answered; "": all are
+	deleted   int             // requests
 }
 
 func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
@@ -40,6 +45,11 @@ func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
 	q.mu.Lock()
 	body := `{}`
 	switch operation {
+	case q.silent:
+		q.mu.Unlock()
+		return nil, io.ErrUnexpectedEOF
+	case "DeleteMessageBatch":
+		q.deleted++
 	case "GetQueueUrl":
 		body = `{"QueueUrl":"http://sqs/queue"}`
 	case "ReceiveMessage":
@@ -50,7 +60,13 @@ func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
 		}
 		body = `{"Messages":[{"MessageId":"one","ReceiptHandle":"handle","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6"}]}`
 	case "ChangeMessageVisibilityBatch":
-		q.extended = append(q.extended, time.Duration(input.Entries[0].VisibilityTimeout)*time.Second)
+		visibility := time.Duration(input.Entries[0].VisibilityTimeout) * time.Second
+		if visibility > 0 {
+			q.mu.Unlock()
+			time.Sleep(q.slow)
+			q.mu.Lock()
+		}
+		q.extended = append(q.extended, visibility)
 		if q.refusal != "" {
 			body = `{"Successful":[],"Failed":[{"Id":"0","Code":"` + q.refusal + `","SenderFault":true}]}`
 		}
@@ -62,17 +78,28 @@ func (q *quietQueue) Do(request *http.Request) (*http.Response, error) {
 	return answered(request, body), nil
 }
 
+func (q *quietQueue) renewals() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.extended)
+}
+
 func held(t *testing.T, q *quietQueue) (ctx context.Context, closeBroker func()) {
+	msg, closeBroker := heldMessage(t, q, adapters.Subscription{})
+	return msg.Context(), closeBroker
+}
+
+func heldMessage(t *testing.T, q *quietQueue, subscription adapters.Subscription) (msg *message.Message, closeBroker func()) {
+	subscription.Group, subscription.DrainTimeout = "group", -1
 	broker, err := sqs.Open(t.Context(), sqs.Config{
 		Endpoint: "http://sqs", Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: q, Logger: quiet,
 	})
 	require.NoError(t, err)
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", DrainTimeout: -1})
+	subscriber, err := broker.Subscriber(subscription)
 	require.NoError(t, err)
 	messages, err := subscriber.Subscribe(t.Context(), "queue")
 	require.NoError(t, err)
-	msg := <-messages
-	return msg.Context(), func() { require.NoError(t, broker.Close()) }
+	return <-messages, func() { require.NoError(t, broker.Close()) }
 }
 
 // A handler may take its time, and no more than SQS allows.
@@ -116,6 +143,78 @@ func TestThrottledRenewalIsTriedAgain(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.NoError(t, ctx.Err())
 		closeBroker()
+	})
+}
+
+// A renewal that is on its way when a message is given back would hide it again, from
+// everybody, if it came second.
+func TestRenewalDoesNotOvertakeTheReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := quietQueue{slow: 5 * time.Second}
+		_, closeBroker := held(t, &queue)
+		time.Sleep(12 * time.Second) // two seconds after the first beat
+		closeBroker()
+		require.Equal(t, []time.Duration{30 * time.Second, 0}, queue.extended)
+	})
+}
+
+// While SQS does not answer, a message is this consumer's for as long as it is hidden since
+// the last renewal.
+func TestUnansweredRenewalsEndTheHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var queue quietQueue
+		ctx, closeBroker := held(t, &queue)
+		time.Sleep(5*time.Minute + 5*time.Second) // the last renewal is from five seconds before
+		require.NoError(t, ctx.Err())
+		silence := func(operation string) {
+			queue.mu.Lock()
+			defer queue.mu.Unlock()
+			queue.silent = operation
+		}
+		silence("ChangeMessageVisibilityBatch")
+		time.Sleep(20 * time.Second)
+		require.NoError(t, ctx.Err(), "it is hidden still")
+		silence("")
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, ctx.Err(), "it was renewed in time")
+		silence("ChangeMessageVisibilityBatch")
+		time.Sleep(20 * time.Second)
+		require.NoError(t, ctx.Err(), "it is hidden still")
+		time.Sleep(30 * time.Second)
+		require.ErrorContains(t, context.Cause(ctx), "another consumer may have it")
+		silence("")
+		closeBroker()
+	})
+}
+
+// Deletes that are not answered are tried for a while: the message comes again, as a
+// duplicate, and holds up neither the window nor the end.
+func TestUnansweredDeleteEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := quietQueue{silent: "DeleteMessageBatch"}
+		msg, closeBroker := heldMessage(t, &queue, adapters.Subscription{})
+		msg.Ack()
+		time.Sleep(time.Minute)
+		renewals := queue.renewals()
+		time.Sleep(time.Hour)
+		require.Equal(t, renewals, queue.renewals(), "it is not held any more")
+		closeBroker()
+	})
+}
+
+// A letter that cannot be sent leaves its message in the queue, which hands it out again.
+func TestUnsentLetterLeavesTheMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := quietQueue{silent: "SendMessageBatch"}
+		msg, closeBroker := heldMessage(t, &queue, adapters.Subscription{MaxDeliveries: 1})
+		msg.Nack()
+		time.Sleep(time.Minute)
+		renewals := queue.renewals()
+		require.Positive(t, renewals)
+		time.Sleep(time.Hour)
+		require.Equal(t, renewals, queue.renewals(), "it is not held any more")
+		closeBroker()
+		require.Zero(t, queue.deleted)
 	})
 }
 

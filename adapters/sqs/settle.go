@@ -45,14 +45,17 @@ func (d *delivery) giveBack(after time.Duration) {
 	d.sendBack(after)
 }
 
-// sendBack hands the message to the batches of those given back. From here on no
-// heartbeat may hide it.
+// sendBack hands the message to the batches of those given back, once no heartbeat is on
+// its way. From here on none may hide it.
 func (d *delivery) sendBack(after time.Duration) {
 	d.mu.Lock()
 	d.returning = true
 	d.back = max(min(after, maxVisibility-time.Since(d.since)-time.Second), 0)
+	beating := d.beating
 	d.mu.Unlock()
-	d.consumer.queue.returns.add(d)
+	if !beating { // else endBeat does it
+		d.consumer.queue.returns.add(d)
+	}
 }
 
 // bury moves the message to the dead-letter topic. A letter that cannot be sent
