@@ -92,6 +92,41 @@ func TestIDTableConflictsAndLimits(t *testing.T) {
 	require.Equal(t, dedup.Fresh, short.verdict(id, dedup.Digest{}, now.Add(65_536*time.Second)))
 }
 
+// A copy that comes after the window takes effect again, and from then on it is the one that
+// others are compared with.
+func TestIDTableRemembersAnew(t *testing.T) {
+	now, id := time.Unix(1_800_000_000, 0), dedup.ID{1}
+	table := newIDTable(time.Hour, unlimited)
+	require.NoError(t, table.add(id, fingerprint(dedup.Digest{7}), now, now))
+	now = now.Add(time.Hour)
+	require.Equal(t, dedup.Conflict, table.verdict(id, dedup.Digest{8}, now), "still in the window")
+	now = now.Add(time.Hour / 32)
+	require.Equal(t, dedup.Fresh, table.verdict(id, dedup.Digest{8}, now))
+	require.NoError(t, table.add(id, fingerprint(dedup.Digest{8}), now, now))
+	require.Equal(t, dedup.Duplicate, table.verdict(id, dedup.Digest{8}, now))
+	require.Equal(t, dedup.Conflict, table.verdict(id, dedup.Digest{7}, now))
+	require.Equal(t, 1, table.count)
+}
+
+// A table that nobody has looked at for longer than the window is empty, and has room for
+// as many IDs as before.
+func TestIDTableAfterAPause(t *testing.T) {
+	random, now := rand.New(rand.NewPCG(7, 8)), time.Unix(1_800_000_000, 0)
+	table := newIDTable(time.Hour, unlimited)
+	var filled int64
+	for round := range 5 {
+		for range 1000 {
+			require.NoError(t, table.add(randomID(random), [4]byte{1}, now, now))
+		}
+		require.Equal(t, 1000, table.count)
+		if round == 0 {
+			filled = table.bytes()
+		}
+		require.Less(t, table.bytes(), 2*filled, "round %d", round)
+		now = now.Add(2 * time.Hour)
+	}
+}
+
 func TestIDRecords(t *testing.T) {
 	entries := []*dedup.Entry{{ID: dedup.ID{1}, Digest: dedup.Digest{2}}, {ID: dedup.ID{3}}}
 	value := appendIDs(nil, entries)

@@ -45,6 +45,7 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 	var since int
 	err = b.readLog(ctx, name, drop(stretches, from), func(r *kgo.Record) error {
 		state := states[r.Partition]
+		state.meet(r.Offset)
 		if state.has(r.Offset) {
 			return nil
 		}
@@ -78,6 +79,7 @@ type visitError struct{ error }
 // letterState is which letters of a partition are gone.
 type letterState struct {
 	first, end int64 // offsets below first are gone; end is where the call stops
+	next       int64 // what this call has met lies below
 	gone       map[int64]bool
 	kept       map[int64]bool // met by this call, and left
 	complete   bool           // every letter up to end was met
@@ -85,6 +87,16 @@ type letterState struct {
 }
 
 func (s *letterState) has(offset int64) bool { return offset < s.first || s.gone[offset] }
+
+// meet notes that the next record is at an offset. What it passes over are no letters but
+// markers of transactions, or records of aborted ones. They count as gone, or letters that
+// each came in a transaction of its own would be as many ranges.
+func (s *letterState) meet(offset int64) {
+	for ; s.next < offset; s.next++ {
+		s.gone[s.next] = true
+	}
+	s.next = offset + 1
+}
 
 func (s *letterState) add(offset int64) {
 	s.gone[offset] = true
@@ -178,6 +190,7 @@ func (b *Broker) removedLetters(ctx context.Context, name string, stretches map[
 			}
 			maps.DeleteFunc(state.gone, func(offset int64, _ bool) bool { return offset >= s.to })
 		}
+		state.next = state.first
 		states[number] = state
 	}
 	return states, nil

@@ -78,7 +78,8 @@ func (tx *transaction) add(it *item) {
 }
 
 // refuse notes that an output could not be sent. If it is the output's own fault,
-// the item fails; else it is tried again.
+// the item fails, unless it may be that of another one in its batch; else it is tried
+// again.
 func (tx *transaction) refuse(it *item, topic string, err error) {
 	tx.refused.Store(true)
 	tx.suspect(topic, err)
@@ -91,6 +92,16 @@ func (tx *transaction) refuse(it *item, topic string, err error) {
 		err = fmt.Errorf("%w: %w", dedup.ErrBadOutput, err)
 	}
 	it.failure.Store(&err)
+}
+
+// shared reports whether others than an item have outputs to a topic of its own. A broker
+// refuses a batch for one of its records, and all that are in it get the error.
+func (tx *transaction) shared(it *item) bool {
+	return slices.ContainsFunc(tx.items, func(other *item) bool {
+		return other != it && slices.ContainsFunc(other.outputs, func(theirs *kgo.Record) bool {
+			return slices.ContainsFunc(it.outputs, func(own *kgo.Record) bool { return own.Topic == theirs.Topic })
+		})
+	})
 }
 
 // suspect notes that a topic may have been deleted or made anew. It is looked up

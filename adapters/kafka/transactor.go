@@ -264,11 +264,14 @@ func (t *transactor) settle(tx *transaction, err error) {
 	c.logger.Warn("transaction aborted: its messages go into the next one", "messages", tx.messages(), "error", err)
 	tx.unstage()
 	var again []*item
+	unclear := false // which item a refusal was about
 	for _, it := range tx.items {
 		failure := it.failure.Load()
 		switch {
 		case errors.Is(err, dedup.ErrLeaseLost):
 			it.finish(err)
+		case failure != nil && errors.Is(*failure, dedup.ErrBadOutput) && tx.shared(it):
+			again, unclear = append(again, it), true
 		case failure != nil && it.released.Load():
 			// Sent once, acked, and refused now: only as a redelivery can it fail alone.
 			c.giveUp(it)
@@ -283,4 +286,7 @@ func (t *transactor) settle(tx *transaction, err error) {
 	// Smaller, so that in the end a message that cannot be committed is alone.
 	t.limit = max(1, min(len(tx.items), t.limit)/2)
 	t.pause = min(max(2*t.pause, 5*time.Millisecond), time.Second)
+	if unclear { // there is nothing to wait for, and soon it is alone
+		t.pause = 0
+	}
 }
