@@ -107,16 +107,26 @@ func (m *Middleware) together(msgs []*message.Message, handle BatchFunc) (rest [
 	return rest
 }
 
+// errExited: the handler called runtime.Goexit, as FailNow of package testing does.
+var errExited = errors.New("batch handler ended its goroutine (runtime.Goexit) and did not return: return an error instead")
+
 // recovering turns a panic into an error: a batch may run on a timer's goroutine,
-// where nobody above would catch it.
+// where nobody above would catch it. It gives the handler a goroutine of its own, for
+// one that ends that: nobody who waits for the batch would hear of it.
 func recovering(handle BatchFunc) BatchFunc {
 	return func(msgs []*message.Message) (outputs []*message.Message, err error) {
-		defer func() {
-			if recovered := recover(); recovered != nil {
-				err = fmt.Errorf("panic in batch handler: %v\n%s", recovered, debug.Stack())
-			}
-		}()
-		return handle(msgs)
+		err = errExited
+		var running sync.WaitGroup
+		running.Go(func() {
+			defer func() {
+				if recovered := recover(); recovered != nil {
+					err = fmt.Errorf("panic in batch handler: %v\n%s", recovered, debug.Stack())
+				}
+			}()
+			outputs, err = handle(msgs)
+		})
+		running.Wait()
+		return outputs, err
 	}
 }
 
