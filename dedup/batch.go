@@ -214,6 +214,7 @@ type gatherer struct {
 type gathering struct {
 	msgs  []*message.Message
 	timer *time.Timer
+	stay  func() bool // the end of the first delivery is waited for no more
 	done  chan struct{}
 	errs  []error
 }
@@ -224,6 +225,8 @@ func (g *gatherer) add(msg *message.Message) error {
 	if g.next == nil {
 		batch := &gathering{done: make(chan struct{})}
 		batch.timer = time.AfterFunc(g.batching.Wait, func() { g.flush(batch) })
+		// A stop that has waited long enough ends the deliveries: nobody else comes.
+		batch.stay = context.AfterFunc(msg.Context(), func() { g.flush(batch) })
 		g.next = batch
 	}
 	batch, place := g.next, len(g.next.msgs)
@@ -247,6 +250,7 @@ func (g *gatherer) flush(batch *gathering) {
 	g.next = nil
 	g.mu.Unlock()
 	batch.timer.Stop()
+	batch.stay()
 	batch.errs = g.run(batch.msgs)
 	close(batch.done)
 }

@@ -1,6 +1,7 @@
 package dedup_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -161,6 +162,21 @@ func TestAFailedBatchIsHandledAgainAsDelivered(t *testing.T) {
 			_, processed := done.Load(id)
 			require.Equal(t, id != "4", processed, id)
 		}
+	})
+}
+
+// A batch that waits for company does not outlast the delivery: at a stop nobody else comes.
+func TestABatchGoesWhenItsDeliveryEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batches{}
+		handle := batching(t, b, 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		msg := order("1")
+		msg.SetContext(ctx)
+		started := time.Now()
+		_, _ = handle(msg)
+		require.Equal(t, time.Millisecond, time.Since(started))
 	})
 }
 
