@@ -107,16 +107,26 @@ func (m *Middleware) together(msgs []*message.Message, handle BatchFunc) (rest [
 	return rest
 }
 
+// errExited: the handler called runtime.Goexit, as FailNow of package testing does.
+var errExited = errors.New("batch handler ended its goroutine (runtime.Goexit) and did not return: return an error instead")
+
 // recovering turns a panic into an error: a batch may run on a timer's goroutine,
-// where nobody above would catch it.
+// where nobody above would catch it. It gives the handler a goroutine of its own, for
+// one that ends that: nobody who waits for the batch would hear of it.
 func recovering(handle BatchFunc) BatchFunc {
 	return func(msgs []*message.Message) (outputs []*message.Message, err error) {
-		defer func() {
-			if recovered := recover(); recovered != nil {
-				err = fmt.Errorf("panic in batch handler: %v\n%s", recovered, debug.Stack())
-			}
-		}()
-		return handle(msgs)
+		err = errExited
+		var running sync.WaitGroup
+		running.Go(func() {
+			defer func() {
+				if recovered := recover(); recovered != nil {
+					err = fmt.Errorf("panic in batch handler: %v\n%s", recovered, debug.Stack())
+				}
+			}()
+			outputs, err = handle(msgs)
+		})
+		running.Wait()
+		return outputs, err
 	}
 }
 
@@ -204,6 +214,7 @@ type gatherer struct {
 type gathering struct {
 	msgs  []*message.Message
 	timer *time.Timer
+	stay  func() bool // the end of the first delivery is waited for no more
 	done  chan struct{}
 	errs  []error
 }
@@ -214,6 +225,8 @@ func (g *gatherer) add(msg *message.Message) error {
 	if g.next == nil {
 		batch := &gathering{done: make(chan struct{})}
 		batch.timer = time.AfterFunc(g.batching.Wait, func() { g.flush(batch) })
+		// A stop that has waited long enough ends the deliveries: nobody else comes.
+		batch.stay = context.AfterFunc(msg.Context(), func() { g.flush(batch) })
 		g.next = batch
 	}
 	batch, place := g.next, len(g.next.msgs)
@@ -237,6 +250,7 @@ func (g *gatherer) flush(batch *gathering) {
 	g.next = nil
 	g.mu.Unlock()
 	batch.timer.Stop()
+	batch.stay()
 	batch.errs = g.run(batch.msgs)
 	close(batch.done)
 }

@@ -1,8 +1,10 @@
 package dedup_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +25,7 @@ type batches struct {
 	seen   map[string]int
 	refuse string // event whose batch fails
 	panics bool
+	exits  bool
 }
 
 func (b *batches) handle(msgs []*message.Message) ([]*message.Message, error) {
@@ -32,6 +35,9 @@ func (b *batches) handle(msgs []*message.Message) ([]*message.Message, error) {
 	for _, msg := range msgs {
 		if msg.UUID == b.refuse && b.panics {
 			panic("poison")
+		}
+		if msg.UUID == b.refuse && b.exits {
+			runtime.Goexit()
 		}
 		if msg.UUID == b.refuse {
 			return nil, errInjected
@@ -100,16 +106,30 @@ func TestABatchGoesWhenItsFirstMessageHasWaited(t *testing.T) {
 }
 
 func TestAPoisonMessageFailsAlone(t *testing.T) {
-	for _, panics := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			b := &batches{refuse: "4", panics: panics}
-			require.Equal(t, 1, deliverAll(batching(t, b, 10), ids(10)...))
-			require.Len(t, b.seen, 9)
-			for id, times := range b.seen {
-				require.Equal(t, 1, times, id)
-			}
+	for name, poison := range map[string]struct{ panics, exits bool }{
+		"fails": {}, "panics": {panics: true}, "ends its goroutine": {exits: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &batches{refuse: "4", panics: poison.panics, exits: poison.exits}
+				require.Equal(t, 1, deliverAll(batching(t, b, 10), ids(10)...))
+				require.Len(t, b.seen, 9)
+				for id, times := range b.seen {
+					require.Equal(t, 1, times, id)
+				}
+			})
 		})
 	}
+}
+
+// A handler that ends its goroutine, as FailNow of a test does, has not returned: its event
+// is not acknowledged, also when it is the only one.
+func TestABatchOfOneWhoseHandlerEndsItsGoroutineFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batches{refuse: "0", exits: true}
+		_, err := batching(t, b, 1)(order("0"))
+		require.ErrorContains(t, err, "runtime.Goexit")
+	})
 }
 
 // A batch that failed is handled again as it was delivered, whatever its handler wrote
@@ -142,6 +162,21 @@ func TestAFailedBatchIsHandledAgainAsDelivered(t *testing.T) {
 			_, processed := done.Load(id)
 			require.Equal(t, id != "4", processed, id)
 		}
+	})
+}
+
+// A batch that waits for company does not outlast the delivery: at a stop nobody else comes.
+func TestABatchGoesWhenItsDeliveryEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batches{}
+		handle := batching(t, b, 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		msg := order("1")
+		msg.SetContext(ctx)
+		started := time.Now()
+		_, _ = handle(msg)
+		require.Equal(t, time.Millisecond, time.Since(started))
 	})
 }
 

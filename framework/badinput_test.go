@@ -183,6 +183,12 @@ func TestStartErrors(t *testing.T) {
 			`handler name "orders" is used for topic "orders" and topic "orders": give one of them framework.Name`},
 		"empty topic": {nil, func(s *framework.Service) { framework.Handle(s, "", func(context.Context, Order) error { return nil }) },
 			`handler "" of topic "": the topic is empty`},
+		"a name that is no text": {nil, func(s *framework.Service) {
+			framework.Handle(s, "orders", func(context.Context, Order) error { return nil }, framework.Name("caf\xe9"))
+		}, `handler "caf\xe9" of topic "orders": the name is not UTF-8`},
+		"a topic that is no text": {nil, func(s *framework.Service) {
+			framework.Handle(s, "caf\xe9", func(context.Context, Order) error { return nil }, framework.Name("orders"))
+		}, `handler "orders" of topic "caf\xe9": the topic is not UTF-8`},
 		"wrong signature": {nil, func(s *framework.Service) { framework.Handle(s, "orders", func(Order) {}) },
 			`handler "orders" of topic "orders": adapt handler: `},
 		"broker of another version": {func(c *config.Config) { c.Broker = "carrier-pigeon" }, ship,

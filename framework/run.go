@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hapax-go/hapax/handlers"
 )
@@ -120,6 +121,11 @@ func (s *Service) check(ctx context.Context) error {
 		names[r.name] = r
 		if r.topic == "" {
 			errs = append(errs, fmt.Errorf("%s: the topic is empty", r.label()))
+		}
+		for what, text := range map[string]string{"name": r.name, "topic": r.topic} {
+			if !utf8.ValidString(text) { // metrics have it as a label
+				errs = append(errs, fmt.Errorf("%s: the %s is not UTF-8: choose another", r.label(), what))
+			}
 		}
 		if _, err := handlers.Adapt(r.fn, r.options); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.label(), err))

@@ -349,3 +349,20 @@ func TestRetriesWithoutAPause(t *testing.T) {
 	require.NoError(t, stop())
 	require.Equal(t, []string{"wait=0s", "wait=0s"}, regexp.MustCompile(`wait=\S+`).FindAllString(log.String(), -1))
 }
+
+// A stop does not wait for the company that a batch waits for.
+func TestStopWhileABatchWaits(t *testing.T) {
+	service := newService(t, parse(t, "shutdown: {drain_timeout: 100ms}\n"))
+	waiting := make(chan struct{})
+	framework.Handle(service, "orders", func(context.Context, []Order) error { return nil }, framework.Batch(10, time.Hour))
+	service.Router().AddMiddleware(func(handle message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			close(waiting)
+			return handle(msg)
+		}
+	})
+	publish(t, service, "orders", "1", Order{ID: "1"})
+	stop := start(t, service)
+	<-waiting
+	require.NoError(t, stop())
+}

@@ -28,11 +28,21 @@ func (e *PanicError) Stack() []byte { return e.stack }
 
 // Recover is a Watermill middleware that turns a handler's panic into a
 // PanicError. A panic on a goroutine that the handler started cannot be caught
-// and ends the process, as ever in Go.
+// and ends the process, as ever in Go. The message of a handler that ends its own
+// goroutine (runtime.Goexit) goes back to the broker: none of its callers returns, so
+// nobody else would give it back.
 func Recover(handle message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) (outputs []*message.Message, err error) {
+		exited := true
+		defer func() {
+			if exited && err == nil {
+				msg.Nack()
+			}
+		}()
 		defer recoverTo(&err)
-		return handle(msg)
+		outputs, err = handle(msg)
+		exited = false
+		return outputs, err
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,23 @@ func TestRecover(t *testing.T) {
 	}
 	_, err := handlers.Recover(failing(new(int), errBoom))(delivered(""))
 	require.Equal(t, errBoom, err)
+}
+
+// Nobody above a handler that ends its goroutine returns, the Router included, so that
+// nobody else would give its message back.
+func TestRecoverGivesTheMessageBackWhenTheGoroutineEnds(t *testing.T) {
+	msg := delivered("")
+	var running sync.WaitGroup
+	running.Go(func() {
+		_, _ = handlers.Recover(func(*message.Message) ([]*message.Message, error) { runtime.Goexit(); return nil, nil })(msg)
+		panic("it has returned")
+	})
+	running.Wait()
+	select {
+	case <-msg.Nacked():
+	default:
+		require.Fail(t, "neither acknowledged nor given back")
+	}
 }
 
 func TestTimeout(t *testing.T) {

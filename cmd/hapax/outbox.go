@@ -59,6 +59,9 @@ func outboxStatus() *cobra.Command {
 	load, asJSON := configFlag(command), jsonFlag(command, "one JSON object")
 	limit := command.Flags().Int("limit", 20, "parked rows to list")
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if *limit < 0 {
+			return fmt.Errorf("--limit is %d, expected at least 0", *limit)
+		}
 		return withOutbox(command.Context(), load, func(table *relay.Table) error {
 			report := outboxReport{Rows: []relay.Parked{}}
 			var err error

@@ -53,6 +53,9 @@ func TestOutbox(t *testing.T) {
 	require.Len(t, report.Rows, 1)
 	require.Equal(t, "b", report.Rows[0].EventID)
 
+	_, err = run(t, "outbox", "status", "--limit", "-1")
+	require.EqualError(t, err, "--limit is -1, expected at least 0")
+
 	_, err = run(t, "outbox", "retry")
 	require.ErrorContains(t, err, "or --all")
 	_, err = run(t, "outbox", "discard", "first")

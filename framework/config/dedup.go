@@ -55,7 +55,8 @@ type Ledger struct {
 	// DSN is the connection string of the store. "": that of the sql block, the
 	// redis block or sqlite.path, whichever fits the store; a variable that is empty
 	// must say so, as in ${LEDGER_URL:-}. A file's path, those of ca_file, cert_file and
-	// key_file in a URL of Redis included, is relative to the folder of hapax.yaml.
+	// key_file in a URL of Redis and of sslrootcert, sslcert and sslkey for PostgreSQL
+	// included, is relative to the folder of hapax.yaml.
 	// Default "".
 	DSN DSN `yaml:"dsn" example:"${LEDGER_URL}"`
 }
@@ -75,11 +76,8 @@ func (c *Config) LedgerStore() (store string, dsn DSN) {
 		}
 	}
 	switch {
-	case dsn != "" && store == "sqlite":
-		dsn = c.dsnFromFolder(dsn)
-	case dsn != "" && store == "redis":
-		dsn = c.redisFromFolder(dsn)
 	case dsn != "":
+		dsn = c.fromFolder(store, dsn)
 	case c.SQL.Enabled() && c.SQL.DSN.Driver() == store:
 		dsn = c.DatabaseDSN()
 	case store == "sqlite":

@@ -382,6 +382,16 @@ func TestFilesBesideTheConfig(t *testing.T) {
 		_, dsn = load(there, "dedup: {ledger: {dsn: \""+written+"\"}}\n").LedgerStore()
 		require.EqualValues(t, opened, dsn)
 	}
+	for written, opened := range map[string]string{
+		"postgres://u:p%2Fw@h/db?sslmode=verify-full&sslrootcert=ca.pem&sslcert=my%20cert.pem&sslkey=/etc/key.pem": "postgres://u:p%2Fw@h/db?sslmode=verify-full&sslrootcert=" + escaped("ca.pem") + "&sslcert=" + escaped("my cert.pem") + "&sslkey=/etc/key.pem",
+		"postgres://h/db?sslrootcert=system":                                      "postgres://h/db?sslrootcert=system",
+		"host=h sslrootcert=ca.pem sslcert = 'my cert.pem' sslkey=/etc/key.pem":   "host=h sslrootcert='" + shop + "/ca.pem' sslcert = '" + shop + "/my cert.pem' sslkey=/etc/key.pem",
+		`sslkey='it\\'s.pem' password='a sslcert=b' host=h sslrootcert=../ca.pem`: `sslkey='` + shop + `/it\'s.pem' password='a sslcert=b' host=h sslrootcert='` + folder + `/ca.pem'`,
+	} {
+		require.EqualValues(t, opened, load(there, "sql: {dsn: \""+written+"\"}\n").DatabaseDSN())
+		_, dsn = load(there, "dedup: {ledger: {dsn: \""+written+"\"}}\n").LedgerStore()
+		require.EqualValues(t, opened, dsn)
+	}
 	_, dsn = load(there, "").LedgerStore()
 	require.EqualValues(t, shop+"/hapax.db", dsn)
 

@@ -26,6 +26,8 @@ type session struct {
 	open map[driver.Stmt]bool
 	// lost: the database ended the transaction by itself.
 	lost bool
+	// altered: a statement has changed the connection itself, beyond its transaction.
+	altered bool
 	// guard is for the next proxied transaction.
 	guard *guard
 	proxy *sql.DB
@@ -137,7 +139,10 @@ func (s *session) allow(query string) error {
 		return ErrRolledBack
 	}
 	for text := range statements(query) {
-		switch word, _ := firstWord(text); word {
+		switch word, rest := firstWord(text); word {
+		case "PRAGMA", "ATTACH":
+			s.altered = s.altered || !harmlessPragma.MatchString(rest)
+			continue
 		case "BEGIN", "COMMIT", "END":
 		case "ROLLBACK":
 			if ownSavepoint(text) {
@@ -151,6 +156,11 @@ func (s *session) allow(query string) error {
 	}
 	return nil
 }
+
+// harmlessPragma are those that only read, or end with the transaction. Others last as
+// long as the connection, and keep everybody else out of the file (locking_mode), or from
+// writing (query_only).
+var harmlessPragma = regexp.MustCompile(`(?i)^\s+(\w+\.)?(\w+\s*(;|$)|table_|index_|foreign_key_|integrity_check|quick_check|defer_foreign_keys)`)
 
 // bound cuts off the end of a statement's context: see the package comment.
 func (s *session) bound(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }

@@ -130,3 +130,32 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
 		}
 	}
 }
+
+// The same of SQLite, whose one connection all handlers share.
+func TestWhatLastsBeyondTheCommitIsInNobodysWayOnSQLite(t *testing.T) {
+	for _, text := range []string{
+		`PRAGMA query_only = ON`, `PRAGMA main.locking_mode = EXCLUSIVE`, `SELECT 1; PRAGMA locking_mode(exclusive)`,
+		`ATTACH ':memory:' AS other`,
+	} {
+		t.Run(text, func(t *testing.T) {
+			r := newRigOn(t, sqldb.SQLite)
+			p := r.process()
+			setting := p.handler(func(ctx context.Context, _ string) error {
+				tx, err := inbox.Tx(ctx)
+				if err == nil {
+					_, err = tx.ExecContext(ctx, text)
+				}
+				return err
+			})
+			good := p.handler(r.effect)
+			for i := range 3 {
+				_ = setting.deliver(fmt.Sprint("setting-", i), "payload")
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				_, err := r.db.ExecContext(ctx, `INSERT INTO accounts VALUES (?, 0)`, 10+i)
+				cancel()
+				assert.NoError(t, err, "somebody else writes to the file")
+				assert.NoError(t, good.deliver(fmt.Sprint("event-", i), "payload"))
+			}
+		})
+	}
+}

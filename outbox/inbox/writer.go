@@ -21,9 +21,14 @@ func (g *Group) write() {
 		if err == nil {
 			return // closed, and the queue is empty
 		}
-		g.config.Logger.Warn("database writer opens a new connection", "error", err)
+		if !errors.Is(err, errAltered) {
+			g.config.Logger.Warn("database writer opens a new connection", "error", err)
+		}
 	}
 }
+
+// errAltered: a handler has changed the connection. It ends with the transaction.
+var errAltered = errors.New("a handler changed the connection")
 
 // errReconnect makes database/sql throw the connection away.
 func errReconnect(err error) error { return errors.Join(err, driver.ErrBadConn) }
@@ -95,7 +100,7 @@ func (g *Group) serve(s *session) error {
 		return err
 	}
 	group := &gathering{session: s, began: time.Now()}
-	for group.err == nil && len(group.members) < g.config.MaxUnits {
+	for group.err == nil && !s.altered && len(group.members) < g.config.MaxUnits {
 		units := g.take(g.config.MaxUnits - len(group.members))
 		if len(units) == 0 || !g.runAll(group, units) {
 			break
@@ -106,6 +111,9 @@ func (g *Group) serve(s *session) error {
 	}
 	if err := g.commit(group); err != nil {
 		return err
+	}
+	if s.altered {
+		return errAltered
 	}
 	if shared {
 		// Others write to this file. They look for the lock every moment, and
@@ -232,7 +240,7 @@ func (g *Group) runTurns(group *gathering, turns []*unit) bool {
 	}
 	for i, u := range turns {
 		late := time.Since(group.began) > g.config.MaxAge
-		if group.err != nil || len(group.members)+len(group.turns) > 0 && (late || g.slow || g.single > 0) {
+		if group.err != nil || group.session.altered || len(group.members)+len(group.turns) > 0 && (late || g.slow || g.single > 0) {
 			g.putBack(turns[i:])
 			g.conclude(group)
 			return false

@@ -67,7 +67,7 @@ func OpenWith(ctx context.Context, dsn string, options Options) (*sql.DB, Dialec
 }
 
 var (
-	keywordForm = regexp.MustCompile(`^\s*[a-z_]+\s*=`)
+	keywordForm = regexp.MustCompile(`^\s*([A-Za-z_]+)\s*=`)
 	mysqlForm   = regexp.MustCompile(`@[a-z0-9]*\(.*\)/|^[^:@/?]*(:.*)?@/`)
 )
 
@@ -86,6 +86,11 @@ func parse(dsn string) (Dialect, string, error) {
 	case mysqlForm.MatchString(dsn):
 		return MySQL, dsn, nil
 	case keywordForm.MatchString(dsn):
+		// The driver would take HOST for a parameter of the server. It is not the path of a
+		// file either: that would be made, under a name that may have a password in it.
+		if keyword := keywordForm.FindStringSubmatch(dsn)[1]; keyword != strings.ToLower(keyword) {
+			return "", "", fmt.Errorf("open database: keyword %q is not known: PostgreSQL's are written in small letters; before the path of a SQLite file write sqlite:", keyword)
+		}
 		return Postgres, dsn, nil
 	case strings.Contains(dsn, "@"):
 		return "", "", fmt.Errorf("open database: the DSN is neither a URL nor a driver's own form: expected postgres://user:password@host/db, mysql://user:password@host/db or user:password@tcp(host:3306)/db, or the path of a SQLite file")

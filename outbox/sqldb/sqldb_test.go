@@ -68,6 +68,8 @@ func TestOpenSaysWhatIsWrongAndNoSecrets(t *testing.T) {
 		":memory:":                      "expected a file",
 		"sqlite:x.db?password=secret":   `DSN option "password" is not known: expected synchronous`,
 		"sqlite:x.db?synchronous=maybe": `synchronous is "maybe", expected full, normal or off`,
+		"Host=db password=secret":       `keyword "Host" is not known: PostgreSQL's are written in small letters`,
+		"PASSWORD = 'secret' HOST=db":   `keyword "PASSWORD" is not known`,
 		// Passwords that are not percent-encoded end the authority, or the user, too soon.
 		"postgres://user:12/secret@127.0.0.1:1/db": "must be percent-encoded",
 		"postgres://user:12@secret@127.0.0.1:1/db": "must be percent-encoded",
