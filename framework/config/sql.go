@@ -4,8 +4,9 @@ package config
 type SQL struct {
 	// DSN is the connection string, as a URL or in the driver's own form; its
 	// form tells the database. A file's path, those of PostgreSQL's sslrootcert,
-	// sslcert and sslkey included, is relative to the folder of hapax.yaml. "": no inbox and no outbox; a variable that is empty must say so,
-	// as in ${DATABASE_URL:-}. Default "".
+	// sslcert and sslkey included, is relative to the folder of hapax.yaml. "": no
+	// inbox and no outbox; a variable that is empty must say so, as in
+	// ${DATABASE_URL:-}. Default "".
 	DSN DSN `yaml:"dsn" example:"${DATABASE_URL}"`
 	// LockTimeout is how long a statement waits for a lock before its
 	// transaction is rolled back and the message delivered again. Default 5s.
