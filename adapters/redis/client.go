@@ -103,7 +103,7 @@ func explain(ctx context.Context, c Config, err error) error {
 
 // Permissions are the rules that a user of an access control list needs, on the keys
 // of its topics and hapax:*. INFO and CONFIG GET are for the start-up check only.
-const Permissions = "+@stream +@scripting +@connection +@transaction +get +set +getrange +setrange +mget +del +unlink +exists +hget +hmget +hgetall +hset +hdel " +
+const Permissions = "+@stream +@scripting +@connection +@transaction +get +set +setrange +mget +del +unlink +exists +hget +hmget +hgetall +hset +hdel " +
 	"+zadd +zrem +zscore +zrangebyscore +time +info +config|get +cluster|slots +cluster|shards +cluster|nodes +command"
 
 // permission adds to a refusal what would have been needed.

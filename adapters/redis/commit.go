@@ -41,9 +41,8 @@ type mark struct {
 	tag   marks.Tag
 	token uint64 // of the lease, where there is one
 	spare uint64 // the token to take a lease with
-	place marks.Place
 
-	packed [16 + 2 + marks.MaxPlace]byte // a token is shorter than a place
+	packed [26]byte
 }
 
 // MarshalBinary is the mark as scripts have it. Arguments of calls are pointers to what
@@ -51,9 +50,9 @@ type mark struct {
 func (m *mark) MarshalBinary() ([]byte, error) {
 	packed := append(append(m.packed[:0], m.id[:]...), m.tag[:]...)
 	if m.token != 0 {
-		return binary.BigEndian.AppendUint64(packed, m.token), nil
+		packed = binary.BigEndian.AppendUint64(packed, m.token)
 	}
-	return m.place.AppendTo(packed), nil
+	return packed, nil
 }
 
 // blob is bytes that can be an argument by their address.

@@ -8,9 +8,7 @@
 //   - messages with equal keys are handed out one at a time and in order, whoever
 //     of the members gets them, as long as all members of the group are Hapax's;
 //   - with the strategy "xack", ownership check, mark, outputs and acknowledgement
-//     are one step of the server, a Lua script, for many deliveries at a time. The look
-//     before the handler runs is a read; only pessimistic claims, and a cluster, need a
-//     script for it.
+//     are one step of the server, a Lua script, for many deliveries at a time.
 //
 // # Who owns an entry
 //

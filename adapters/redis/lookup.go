@@ -26,10 +26,6 @@ type lookup struct {
 	verdict dedup.Verdict
 }
 
-func (q *query) takesLeases() bool {
-	return slices.ContainsFunc(q.lookups, func(l lookup) bool { return l.token != 0 })
-}
-
 const lookupBatch = 256
 
 // ask brings a query into the next call of the claim script, and waits for as long
@@ -78,61 +74,9 @@ func (m *membership) answer(queries []*query) {
 }
 
 func (m *membership) lookup(set marks.Set, queries []*query) error {
-	ctx, cancel := context.WithTimeout(context.Background(), m.consumer.broker.config.Timeout)
+	c := m.consumer
+	ctx, cancel := context.WithTimeout(context.Background(), c.broker.config.Timeout)
 	defer cancel()
-	if m.consumer.broker.config.Mode != Cluster && !slices.ContainsFunc(queries, (*query).takesLeases) {
-		if err := m.peek(ctx, set, queries); !errors.Is(err, marks.ErrCannotPeek) {
-			return err
-		}
-	}
-	return m.claim(ctx, set, queries)
-}
-
-// peek looks up the marks for optimistic claims, which take nothing. In a cluster each node
-// has its own clock, and the one to ask is known to scripts only.
-func (m *membership) peek(ctx context.Context, set marks.Set, queries []*query) error {
-	c := m.consumer
-	peek := m.peeks[set]
-	if peek == nil {
-		peek = marks.NewPeek(set, c.keys.windows)
-		m.peeks[set] = peek
-	}
-	ids := make([]dedup.ID, 0, len(queries))
-	for _, q := range queries {
-		for i := range q.lookups {
-			ids = append(ids, q.lookups[i].id)
-		}
-	}
-	var member *redis.FloatCmd
-	found, err := peek.Look(ctx, c.broker.client, ids, func(pipe redis.Pipeliner) { member = pipe.ZScore(ctx, c.keys.members, m.name) })
-	if errors.Is(member.Err(), redis.Nil) {
-		return dedup.ErrLeaseLost // it need not begin what it cannot commit
-	}
-	if err != nil {
-		return fmt.Errorf("look up marks on redis: %w", err)
-	}
-	for _, q := range queries {
-		for i := range q.lookups {
-			q.lookups[i].learn(found[0])
-			found = found[1:]
-		}
-	}
-	return nil
-}
-
-func (l *lookup) learn(found marks.Found) {
-	l.place, l.verdict = found.Place, dedup.Fresh
-	switch {
-	case found.Marked && found.Tag.Differs(l.tag):
-		l.verdict = dedup.Conflict
-	case found.Marked:
-		l.verdict = dedup.Duplicate
-	}
-}
-
-// claim looks up the marks, and takes leases for pessimistic claims.
-func (m *membership) claim(ctx context.Context, set marks.Set, queries []*query) error {
-	c := m.consumer
 	// A lease outlives its consumer's by a window: until then a claim that nobody
 	// contests may still commit.
 	args := append(make([]any, 0, 4+len(queries)), m.name, set.SliceLength(), 0, (set.Window + c.broker.config.Lease).Milliseconds())

@@ -12,7 +12,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/hapax-go/hapax/adapters/redis/internal/marks"
 	"github.com/hapax-go/hapax/dedup"
 )
 
@@ -28,7 +27,6 @@ type membership struct {
 	cancel   context.CancelCauseFunc
 	units    batcher[*unit]
 	queries  batcher[*query]
-	peeks    map[marks.Set]*marks.Peek // of the batcher of queries
 
 	// unseen: entries may be pending for this member that it has not seen; and
 	// unassigned: some may be in no lane yet, so the turn must not be passed. Both
@@ -61,7 +59,7 @@ func newName() string {
 
 // join registers a new member.
 func (c *consumer) join(ctx context.Context) (*membership, error) {
-	m := &membership{consumer: c, name: newName(), held: map[string]*delivery{}, peeks: map[marks.Set]*marks.Peek{}}
+	m := &membership{consumer: c, name: newName(), held: map[string]*delivery{}}
 	m.units.run, m.units.limit = m.commit, commitBatch
 	m.queries.run, m.queries.limit = m.answer, lookupBatch
 	err := c.broker.insist(ctx, func() error { _, err := m.beat(ctx, true, nil); return err })

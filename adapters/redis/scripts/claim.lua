@@ -11,7 +11,7 @@
 -- consumer that nobody followed is kept.
 if ARGV[1] ~= '' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return false end
 openMarks(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]), KEYS[4])
-read(5, #ARGV)
+read(5, #ARGV, 1)
 local consumer = ARGV[1]
 local results = {}
 for i = 5, #ARGV do

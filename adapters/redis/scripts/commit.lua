@@ -5,8 +5,7 @@
 --       shapes: for each unit three numbers of two bytes, of its marks, outputs and entries,
 --       streams: for each output one byte, the index in KEYS,
 --       laned: for each entry one byte, 1 when it has a lane; then, of all units,
---       the marks: ID (16), digest tag (2), then the token of a lease (8), or a place: see
---       marks.lua, or nothing,
+--       the marks: ID (16), digest tag (2), token (8, or none),
 --       the outputs: UUID, metadata, payload,
 --       the IDs of the entries,
 --       the lanes of those that have one
@@ -37,15 +36,13 @@ local lane = firstEntry + #laned
 local marking = tonumber(ARGV[3]) > 0
 if marking then
   openMarks(KEYS[3], tonumber(ARGV[3]), tonumber(ARGV[4]), KEYS[6])
-  read(mark, mark + marked - 1)
+  read(mark, mark + marked - 1, 1)
 end
-
-local function leased(i) return #ARGV[i] == 26 end
 
 -- Pessimistic claims: is the lease still this claim's? nil when it is.
 local function refused(first, last)
   for i = first, last do
-    if leased(i) then
+    if #ARGV[i] > 18 then
       local lease = call('GET', KEYS[4] .. sub(ARGV[i], 1, 16))
       if not lease or sub(lease, 1, 8) ~= sub(ARGV[i], 19) then return find(i) and 1 or 3 end
     end
@@ -104,7 +101,7 @@ local function commit(firstMark, lastMark, from, to, first, last)
     return result
   end
   for i = firstMark, lastMark do
-    if leased(i) then call('DEL', KEYS[4] .. sub(ARGV[i], 1, 16)) end
+    if #ARGV[i] > 18 then call('DEL', KEYS[4] .. sub(ARGV[i], 1, 16)) end
   end
   if delete then remove(first, last) end
   return 0

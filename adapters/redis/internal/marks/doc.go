@@ -8,7 +8,7 @@
 // and 16 bits of the payload's digest. A bucket has free places at its end, up to the next
 // size in which the server's allocator has memory to give: they cost nothing, and a mark
 // is written into one in place, which keeps the append-only file and the replicas' stream
-// small. A record whose slice is 0 is free; it has a stamp (8), and zeros.
+// small. A record whose slice is 0 is free.
 //
 // The first byte is not stored because the bucket's number implies it: there are at
 // least 256 buckets. So an ID is always compared in full (I8).
@@ -21,31 +21,13 @@
 // # Growth
 //
 // The number of buckets follows the number of IDs by linear hashing. The directory is
-// one string, "level split cursor passed count seen stamp": level is the number of buckets
-// at the start of the round; those below split have been divided in two; count is how many
+// one string, "level split cursor passed count seen": level is the number of buckets at
+// the start of the round; those below split have been divided in two; count is how many
 // records there are; seen is the slice of time in which it was stored. While there are
 // more than 28 records for a bucket, the next bucket in turn is divided, at most 16 in a
 // call, so no call ever moves more than some hundred records. A scripting language pays
 // for every byte of a string that it is handed: larger buckets would be a little smaller
 // in memory and slower.
-//
-// # Looks without a script
-//
-// The server's Lua hashes every byte of every string that it is handed, so a script that
-// reads a bucket costs three times what the bucket's answer to a client does. An optimistic
-// claim takes nothing, so it needs no script: Peek reads directory and buckets by one MGET,
-// which is one moment, and finds the IDs itself.
-//
-// The script that marks must look again, because another copy may have been marked
-// meanwhile. It is spared most of that by the place that Peek has found: the bucket's first
-// free one, and its stamp. New marks go to the first free place and nowhere else; a place
-// that becomes free, because its bucket was written anew or a mark undone, gets a stamp that
-// no place ever had. So if the place still is what Peek saw, nothing was added to the
-// bucket since, and it was not written anew: the ID is not in it. If the bucket was divided
-// and the ID belongs to another one now, it was written anew. Otherwise the script reads
-// the bucket. An ID whose dead mark is still there has no place: it would be written over
-// that. Stamps are the server's time in microseconds, or one more than the last where that
-// is higher: they also rise over a fail-over that has forgotten the last.
 //
 // # Time
 //

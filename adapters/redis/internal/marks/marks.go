@@ -51,6 +51,3 @@ func NewTag(digest dedup.Digest) (tag Tag) {
 	}
 	return tag
 }
-
-// Differs reports whether two digests are known to differ.
-func (t Tag) Differs(other Tag) bool { return t != other && t != Tag{} && other != Tag{} }

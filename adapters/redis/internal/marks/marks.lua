@@ -6,7 +6,8 @@ local call, byte, sub, search, char = redis.call, string.byte, string.sub, strin
 local format = string.format -- a number is turned into text faster by it than by ..
 local prefix, now, slice -- of the set; server time in ms; its slice of time, 1 to 255
 local size = 18 -- of a record: ID without its first byte (15), slice (1), tag (2)
-local level, split, cursor, passed, count, seen, stamp -- the directory: see doc.go
+local blank = string.rep('\0', size)
+local level, split, cursor, passed, count, seen -- the directory: see doc.go
 local current -- the slice of time, counted from the epoch
 local dirty -- the directory was changed
 
@@ -40,19 +41,11 @@ local function locate(bucket, rest)
   return at
 end
 
--- A free place: the stamp of when it became free, and zeros.
-local zeros = string.rep('\0', size - 8)
-local function blank()
-  stamp = stamp + 1
-  return struct.pack('>I8', stamp) .. zeros
-end
-
--- Where a bucket has its first free place, or nil. The zeros may seem to begin in the
--- stamp, or in the tag of the record before it.
+-- Where a bucket has a free place, or nil. Zeros may begin in the record before it.
 local function free(bucket)
-  local at = search(bucket, zeros, 1, true)
+  local at = search(bucket, blank, 1, true)
   if not at then return nil end
-  at = math.floor((at + 1) / size) * size + 1
+  at = math.ceil((at - 1) / size) * size + 1
   if byte(bucket, at + 15) == 0 then return at end
   return nil
 end
@@ -72,7 +65,7 @@ local function store(name, some, more)
     room = sizes[i] - 6 - (sizes[i] - 6) % size -- 6: what the server's string adds
     if room >= needed then break end
   end
-  call('SET', name, some .. more .. string.rep(blank(), (room - needed) / size))
+  call('SET', name, some .. more .. string.rep('\0', room - needed))
 end
 
 -- The living records of a bucket, and how many are dead. Those that belong to
@@ -135,7 +128,7 @@ end
 -- may evict keys, finds more dead marks than it has counted.
 local function storeDirectory()
   count = math.max(count, 0)
-  call('SET', sub(prefix, 1, -2), format('%d %d %d %d %d %d %d', level, split, cursor, passed, count, current, stamp))
+  call('SET', sub(prefix, 1, -2), string.format('%d %d %d %d %d %d', level, split, cursor, passed, count, current))
 end
 
 local function openMarks(name, sliceLength, skew, handlersWindows)
@@ -148,10 +141,9 @@ local function openMarks(name, sliceLength, skew, handlersWindows)
   base, window = string.match(name, '^(.*:)(%d+)$')
   local directory = call('GET', name)
   dirty = not directory
-  level, split, cursor, passed, count, seen, stamp = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+) ?(%d*) ?(%d*)')
+  level, split, cursor, passed, count, seen = string.match(directory or '256 0 0 0 0', '(%d+) (%d+) (%d+) (%d+) (%d+) ?(%d*)')
   level, split, cursor, passed, count = tonumber(level), tonumber(split), tonumber(cursor), tonumber(passed), tonumber(count)
   seen = tonumber(seen) or current
-  stamp = math.max(tonumber(stamp) or 0, tonumber(time[1]) * 1000000 + tonumber(time[2]))
   if current - seen > 100 then -- nobody has marked for so long: all are dead, and must not come to life
     for bucket = 0, level + split - 1 do call('DEL', prefix .. bucket) end
     level, split, cursor, passed, count, seen = 256, 0, 0, 0, 0, current
@@ -163,17 +155,11 @@ end
 -- look. What is written to is forgotten, and read again.
 local names, buckets = {}, {}
 
--- An ID may come with the place that is its own if nothing has changed since its caller
--- looked: see doc.go.
-local function placed(i) return #ARGV[i] > 28 end
-
-local function readBuckets(first, last, all)
+local function readBuckets(first, last, step)
   local list = {}
-  for i = first, last do
-    if all or not placed(i) then
-      names[i] = bucketOf(ARGV[i])
-      list[#list + 1] = names[i]
-    end
+  for i = first, last, step do
+    names[i] = bucketOf(ARGV[i])
+    list[#list + 1] = names[i]
   end
   for from = 1, #list, 1000 do
     local to = math.min(from + 999, #list)
@@ -182,7 +168,7 @@ local function readBuckets(first, last, all)
 end
 
 local function bucketFor(i)
-  local name = names[i] or bucketOf(ARGV[i])
+  local name = names[i]
   local bucket = buckets[name]
   if bucket == nil then
     bucket = call('GET', name)
@@ -201,17 +187,16 @@ local function find(i)
 end
 
 -- Looks the IDs up in the set of another window.
-local function lookIn(other, otherSlice, first, last)
+local function lookIn(other, otherSlice, first, last, step)
   local directory = call('GET', base .. other)
   if not directory then return end
   local own = {prefix, level, split, slice}
   level, split = string.match(directory, '(%d+) (%d+)')
   level, split = tonumber(level), tonumber(split)
   prefix, slice = base .. other .. ':', otherSlice % 255 + 1
-  readBuckets(first, last, true)
-  for i = first, last do elsewhere[i] = elsewhere[i] or find(i) end
+  readBuckets(first, last, step)
+  for i = first, last, step do elsewhere[i] = find(i) end
   prefix, level, split, slice = unpack(own)
-  names = {}
 end
 
 -- The slice of time now, of another window.
@@ -219,7 +204,7 @@ local function sliceOf(other) return math.floor(now / math.max(math.floor(tonumb
 
 -- Reads what is known of the IDs that are to be looked at, in this set and in those of
 -- other windows under which the handler's marks may still live.
-local function read(first, last)
+local function read(first, last, step)
   local known = call('HGETALL', windows)
   for i = 1, #known, 2 do
     local marked = tonumber(string.match(known[i + 1], '%d+'))
@@ -228,10 +213,10 @@ local function read(first, last)
     elseif sliceOf(known[i]) - marked > 8 then
       stale[#stale + 1] = known[i]
     else
-      lookIn(known[i], sliceOf(known[i]), first, last)
+      lookIn(known[i], sliceOf(known[i]), first, last, step)
     end
   end
-  readBuckets(first, last, false)
+  readBuckets(first, last, step)
 end
 
 local function sameContent(tag, other)
@@ -242,20 +227,9 @@ end
 -- mark that it has already. The ID has been read.
 local function put(i, tag)
   if elsewhere[i] then return elsewhere[i] end
+  local bucket, name = bucketFor(i)
   local rest = sub(ARGV[i], 2, 16)
   local record = rest .. char(slice) .. tag
-  if placed(i) then
-    local name = prefix .. sub(ARGV[i], 29)
-    local high, low = byte(ARGV[i], 19, 20)
-    local at = high * 256 + low
-    if call('GETRANGE', name, at, at + size - 1) == sub(ARGV[i], 21, 28) .. zeros then
-      call('SETRANGE', name, at, record)
-      names[i], buckets[name] = name, nil
-      count, dirty = count + 1, true
-      return nil
-    end
-  end
-  local bucket, name = bucketFor(i)
   if not bucket then
     store(name, record, '')
   else
@@ -280,7 +254,7 @@ end
 
 local function take(i) -- undoes put
   local bucket, name = bucketFor(i)
-  call('SETRANGE', name, locate(bucket, sub(ARGV[i], 2, 16)) - 1, blank())
+  call('SETRANGE', name, locate(bucket, sub(ARGV[i], 2, 16)) - 1, blank)
   buckets[name] = nil
   count = count - 1
 end

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +19,7 @@ import (
 
 var putAll = redis.NewScript(marks.Lua + `
 openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2])
-read(3, #ARGV)
+read(3, #ARGV, 1)
 for i = 3, #ARGV do assert(not put(i, '\1\2')) end
 closeMarks()
 return level + split`)
@@ -30,13 +29,12 @@ type marked struct {
 	marks.Set
 	prefix  string
 	windows string // the handler's hash
-	t       testing.TB
+	t       *testing.T
 	client  *redis.Client
-	reader  *marks.Peek
 	buckets int
 }
 
-func newMarked(t testing.TB) *marked {
+func newMarked(t *testing.T) *marked {
 	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
 	t.Cleanup(func() { _ = client.Close() })
 	prefix := fmt.Sprintf("hapax:test:%d", dedup.NextToken())
@@ -47,7 +45,6 @@ func newMarked(t testing.TB) *marked {
 func (m *marked) under(window time.Duration) *marked {
 	other := *m
 	other.Set, other.buckets = marks.NewSet(m.prefix, window), 0
-	other.reader = marks.NewPeek(other.Set, m.windows)
 	m.t.Cleanup(func() {
 		keys := []string{other.Key, other.windows}
 		for bucket := range other.buckets {
@@ -61,48 +58,20 @@ func (m *marked) under(window time.Duration) *marked {
 // put marks new IDs, in calls of 500, at a time from now.
 func (m *marked) put(from, to int, later time.Duration) {
 	for ; from < to; from += 500 {
-		m.putAt(from, from+500, later, nil)
-	}
-}
-
-// putAt marks new IDs in one call, in the places that peek has found for them.
-func (m *marked) putAt(from, to int, later time.Duration, places [][]byte) {
-	args := []any{m.SliceLength(), later.Milliseconds()}
-	for i := range to - from {
-		id := dedup.NewID(dedup.Scope{}, fmt.Sprint(from+i))
-		arg := id[:]
-		if places != nil && len(places[i]) > 0 {
-			arg = slices.Concat(arg, []byte{1, 2}, places[i])
+		args := []any{m.SliceLength(), later.Milliseconds()}
+		for i := range 500 {
+			id := dedup.NewID(dedup.Scope{}, fmt.Sprint(from+i))
+			args = append(args, id[:])
 		}
-		args = append(args, arg)
+		var err error
+		m.buckets, err = putAll.Run(m.t.Context(), m.client, []string{m.Key, m.windows}, args...).Int()
+		require.NoError(m.t, err)
 	}
-	var err error
-	m.buckets, err = putAll.Run(m.t.Context(), m.client, []string{m.Key, m.windows}, args...).Int()
-	require.NoError(m.t, err)
-}
-
-// peek looks for IDs that are not marked, and returns their places.
-func (m *marked) peek(from, to int) (places [][]byte) {
-	for _, found := range m.look(from, to) {
-		require.False(m.t, found.Marked)
-		places = append(places, found.Place.AppendTo(nil))
-	}
-	return places
-}
-
-func (m *marked) look(from, to int) []marks.Found {
-	var ids []dedup.ID
-	for ; from < to; from++ {
-		ids = append(ids, dedup.NewID(dedup.Scope{}, fmt.Sprint(from)))
-	}
-	found, err := m.reader.Look(m.t.Context(), m.client, ids, nil)
-	require.NoError(m.t, err)
-	return found
 }
 
 var putAgain = redis.NewScript(marks.Lua + `
 openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2])
-read(3, #ARGV)
+read(3, #ARGV, 1)
 local known = 0
 for i = 3, #ARGV do known = known + (put(i, '\1\2') == '\1\2' and 1 or 0) end
 closeMarks()
@@ -110,7 +79,7 @@ return known`)
 
 var findAll = redis.NewScript(marks.Lua + `
 openMarks(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2])
-read(3, #ARGV)
+read(3, #ARGV, 1)
 local found = 0
 for i = 3, #ARGV do found = found + (find(i) and 1 or 0) end
 return found`)
