@@ -29,12 +29,12 @@ type marked struct {
 	marks.Set
 	prefix  string
 	windows string // the handler's hash
-	t       *testing.T
+	t       testing.TB
 	client  *redis.Client
 	buckets int
 }
 
-func newMarked(t *testing.T) *marked {
+func newMarked(t testing.TB) *marked {
 	client := redis.NewClient(&redis.Options{Addr: servers.Require(t, servers.Redis).Hosts[0]})
 	t.Cleanup(func() { _ = client.Close() })
 	prefix := fmt.Sprintf("hapax:test:%d", dedup.NextToken())
