@@ -66,7 +66,7 @@ func (d *delivery) Lane() string { return d.lane }
 // that tells the server: the message comes again, as it must.
 func (d *delivery) Acked() {
 	d.cancel(nil)
-	d.session.open.Add(-1)
+	defer d.session.open.Add(-1) // after the acknowledgement: whoever closes the channel waits for this
 	if failpoint.Hit(failpoint.BeforeAck) == nil && !d.session.lost() {
 		d.session.acks.finish(d.received.DeliveryTag)
 	}

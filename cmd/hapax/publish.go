@@ -71,6 +71,9 @@ printed are stored.`,
 		if p.duplicate < 1 {
 			return fmt.Errorf("--duplicate is %d, expected at least 1", p.duplicate)
 		}
+		if command.Flags().Changed("id") && p.id == "" { // such as from a variable that is not set
+			return errors.New("--id is empty: name the event's ID, or leave the flag out for a random one")
+		}
 		metadata, err := p.metadata()
 		if err != nil {
 			return err

@@ -164,6 +164,7 @@ func TestPublishSources(t *testing.T) {
 		"expected name=value":       {"--data", "x", "--meta", "name"},
 		"Hapax's own":               {"--data", "x", "--meta", "hapax_event_id=x"},
 		"expected at least 1":       {"--data", "x", "--duplicate", "0"},
+		"--id is empty":             {"--data", "x", "--id", ""},
 		"no such file":              {"--payload", filepath.Join(directory, "missing")},
 		"none of the others can be": {"--data", "x", "--payload", "y"},
 	} {

@@ -27,6 +27,10 @@ func TestErrors(t *testing.T) {
 			file: "service: a\nbroker: kafka\nkafka:\n  brokrs: [\"a:1\"]\n",
 			want: []string{`hapax.yaml:4:3: unknown key "brokrs" in kafka: did you mean "brokers"?`},
 		},
+		"a port that is none": {
+			file: "service: orders\nadmin: {address: \"127.0.0.1:99999\"}\n",
+			want: []string{`hapax.yaml:2:18: admin.address: found "127.0.0.1:99999", expected host:port such as 127.0.0.1:8086`},
+		},
 		"credentials in addresses that use none": {
 			file: "service: a\nsqs: {endpoint: \"http://me:secret@h:9324\"}\ntracing: {endpoint: \"https://me:secret@h\"}\n",
 			want: []string{

@@ -119,7 +119,8 @@ func (f field) violation(value reflect.Value) string {
 			items = value.Interface().([]string)
 		}
 		for _, item := range items {
-			if _, port, err := net.SplitHostPort(item); err != nil || !matches(`^[0-9]{1,5}$`, port) || strings.Contains(item, "@") {
+			_, port, err := net.SplitHostPort(item)
+			if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil || strings.Contains(item, "@") {
 				return f.expected()
 			}
 		}
