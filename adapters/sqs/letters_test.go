@@ -1,14 +1,18 @@
 package sqs_test
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters"
+	"github.com/hapax-go/hapax/adapters/sqs"
 	"github.com/hapax-go/hapax/dedup"
 )
 
@@ -56,5 +60,51 @@ func TestNoQueueNoLetters(t *testing.T) {
 		require.NoError(t, err)
 		_, err = raw(t, config).GetQueueUrl(t.Context(), &awssqs.GetQueueUrlInput{QueueName: &name})
 		require.ErrorContains(t, err, "QueueDoesNotExist")
+	}
+}
+
+// lettersQueue has one letter, and does not make it visible again.
+type lettersQueue struct {
+	given bool
+	fault string // the sender's: true or false
+}
+
+func (q *lettersQueue) Do(request *http.Request) (*http.Response, error) {
+	_, operation, _ := strings.Cut(request.Header.Get("X-Amz-Target"), ".")
+	body := `{}`
+	switch operation {
+	case "GetQueueUrl":
+		body = `{"QueueUrl":"http://sqs/queue"}`
+	case "ReceiveMessage":
+		if !q.given {
+			body = `{"Messages":[{"MessageId":"one","ReceiptHandle":"handle","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6"}]}`
+		}
+		q.given = true
+	case "ChangeMessageVisibilityBatch":
+		body = `{"Successful":[],"Failed":[{"Id":"0","Code":"RequestThrottled","Message":"slower","SenderFault":` + q.fault + `}]}`
+	}
+	return answered(request, body), nil
+}
+
+// A letter that stays hidden although it was only looked at: whoever looked hears of it. One
+// that somebody has removed meanwhile is not missed.
+func TestLettersThatStayHidden(t *testing.T) {
+	t.Parallel()
+	for fault, told := range map[string]string{
+		"false": `give 1 letters back to queue "orders__dead": they stay hidden for up to 5m0s: RequestThrottled: slower`, "true": "",
+	} {
+		broker, err := sqs.Open(t.Context(), sqs.Config{
+			Endpoint: "http://sqs", Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: &lettersQueue{fault: fault}, Logger: quiet,
+		})
+		require.NoError(t, err)
+		seen := 0
+		err = broker.Letters(t.Context(), "orders.dead", func(*message.Message) (bool, error) { seen++; return false, nil })
+		require.Equal(t, 1, seen)
+		if told == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, told)
+		}
+		require.NoError(t, broker.Close())
 	}
 }

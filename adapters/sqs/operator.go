@@ -87,9 +87,13 @@ func (q *queue) show(ctx context.Context, handles map[string]string) error {
 		if len(batch) == 0 {
 			return
 		}
-		_, err := q.broker.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: batch})
+		answer, err := q.broker.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: batch})
+		hidden := len(batch)
+		if err == nil {
+			hidden, err = notServed(answer.Failed)
+		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("give %d letters back to queue %q: they stay hidden for up to %s: %w", len(batch), q.name, letterHidden, err))
+			errs = append(errs, fmt.Errorf("give %d letters back to queue %q: they stay hidden for up to %s: %w", hidden, q.name, letterHidden, err))
 		}
 		batch = nil
 	}
@@ -101,4 +105,16 @@ func (q *queue) show(ctx context.Context, handles map[string]string) error {
 	}
 	flush()
 	return errors.Join(errs...)
+}
+
+// notServed counts the entries of a batch that SQS did not serve. Those at which the sender
+// is at fault are no longer hidden: somebody else has removed the letter.
+func notServed(failed []types.BatchResultErrorEntry) (count int, err error) {
+	for _, entry := range failed {
+		if !entry.SenderFault {
+			count++
+			err = fmt.Errorf("%s: %s", aws.ToString(entry.Code), aws.ToString(entry.Message))
+		}
+	}
+	return count, err
 }
