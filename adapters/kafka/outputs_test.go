@@ -19,6 +19,33 @@ import (
 	"github.com/hapax-go/hapax/internal/failpoint"
 )
 
+// passOn runs a handler that sends every event on to a topic, in transactions, until stop.
+func passOn(t *testing.T, broker *kafka.Broker, input string, subscription adapters.Subscription, to func(*message.Message) string) (stop func()) {
+	t.Helper()
+	scope := dedup.Scope{Service: "test", Handler: "handler"}
+	strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: subscription.Group, Window: time.Hour})
+	require.NoError(t, err)
+	once, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
+	require.NoError(t, err)
+	subscriber, err := broker.Subscriber(subscription)
+	require.NoError(t, err)
+	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
+	require.NoError(t, err)
+	router.AddConsumerHandler("handler", input, subscriber, func(msg *message.Message) error {
+		_, err := once.Wrap(func(msg *message.Message) ([]*message.Message, error) {
+			output := message.NewMessage("", msg.Payload)
+			output.Metadata.Set(dedup.MetaTopic, to(msg))
+			return []*message.Message{output}, nil
+		})(msg)
+		return err
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- router.Run(ctx) }()
+	<-router.Running()
+	return func() { cancel(); require.NoError(t, <-ended) }
+}
+
 // An output was sent, its transaction was aborted, and its topic is deleted before the next
 // one: others do not wait for the topic to be made again.
 func TestOutputTopicIsDeletedBetweenTransactions(t *testing.T) {
@@ -30,28 +57,7 @@ func TestOutputTopicIsDeletedBetweenTransactions(t *testing.T) {
 	broker, err := kafka.Open(t.Context(), config)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, broker.Close()) }()
-	scope, group := dedup.Scope{Service: "test", Handler: "handler"}, "group-"+input
-	strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: group, Window: time.Hour})
-	require.NoError(t, err)
-	once, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
-	require.NoError(t, err)
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: group, MaxDeliveries: -1})
-	require.NoError(t, err)
-	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
-	require.NoError(t, err)
-	router.AddConsumerHandler("handler", input, subscriber, func(msg *message.Message) error {
-		_, err := once.Wrap(func(msg *message.Message) ([]*message.Message, error) {
-			output := message.NewMessage("", msg.Payload)
-			output.Metadata.Set(dedup.MetaTopic, string(msg.Payload))
-			return []*message.Message{output}, nil
-		})(msg)
-		return err
-	})
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- router.Run(ctx) }()
-	defer func() { stop(); require.NoError(t, <-ended) }()
-	<-router.Running()
+	defer passOn(t, broker, input, adapters.Subscription{Group: "group-" + input, MaxDeliveries: -1}, func(msg *message.Message) string { return string(msg.Payload) })()
 
 	sent, deleted := make(chan struct{}, 100), make(chan struct{})
 	disarm := failpoint.Arm(failpoint.BeforeMark, func() error {
@@ -129,28 +135,8 @@ func refuses(t *testing.T, setting, value string, spoil func(*message.Message)) 
 	made, err := kafka.Admin(client).CreateTopic(t.Context(), 1, 1, map[string]*string{setting: &value}, outputs)
 	require.NoError(t, errors.Join(err, made.Err))
 
-	scope := dedup.Scope{Service: "test", Handler: "handler"}
-	strategy, err := broker.Strategy(dedup.StrategyTransaction, adapters.StrategyOptions{Scope: scope, Group: group, Window: time.Hour})
-	require.NoError(t, err)
-	once, err := dedup.New(dedup.Config{Scope: scope, Strategy: strategy})
-	require.NoError(t, err)
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: group, MaxDeliveries: 3, RedeliveryDelay: 10 * time.Millisecond})
-	require.NoError(t, err)
-	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
-	require.NoError(t, err)
-	router.AddConsumerHandler("handler", input, subscriber, func(msg *message.Message) error {
-		_, err := once.Wrap(func(msg *message.Message) ([]*message.Message, error) {
-			output := message.NewMessage("", msg.Payload)
-			output.Metadata.Set(dedup.MetaTopic, outputs)
-			return []*message.Message{output}, nil
-		})(msg)
-		return err
-	})
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- router.Run(ctx) }()
-	defer func() { stop(); require.NoError(t, <-ended) }()
-	<-router.Running()
+	subscription := adapters.Subscription{Group: group, MaxDeliveries: 3, RedeliveryDelay: 10 * time.Millisecond}
+	defer passOn(t, broker, input, subscription, func(*message.Message) string { return outputs })()
 
 	var all []*message.Message
 	for i, event := range events(40) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/adapters/redis/ledger"
+	"github.com/hapax-go/hapax/adapters/redis/plain"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/servers"
 )
@@ -61,15 +61,8 @@ func BenchmarkServer(b *testing.B) {
 	}
 }
 
-var used = regexp.MustCompile(`used_cpu_(?:sys|user)_main_thread:([0-9.]+)`)
-
-func mainThread(b *testing.B, client *redis.Client) (total time.Duration) {
-	info, err := client.Info(b.Context(), "cpu").Result()
+func mainThread(b *testing.B, client *redis.Client) time.Duration {
+	used, err := plain.MainThread(b.Context(), client)
 	require.NoError(b, err)
-	for _, match := range used.FindAllStringSubmatch(info, -1) {
-		seconds, err := strconv.ParseFloat(match[1], 64)
-		require.NoError(b, err)
-		total += time.Duration(seconds * float64(time.Second))
-	}
-	return total
+	return used
 }

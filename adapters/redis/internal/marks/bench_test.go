@@ -1,13 +1,13 @@
 package marks_test
 
 import (
-	"regexp"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hapax-go/hapax/adapters/redis/plain"
 )
 
 // What an ID costs the server, by its own account of its main thread's time, in calls of
@@ -33,15 +33,8 @@ func BenchmarkServer(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-var used = regexp.MustCompile(`used_cpu_(?:sys|user)_main_thread:([0-9.]+)`)
-
-func mainThread(b *testing.B, client *redis.Client) (total time.Duration) {
-	info, err := client.Info(b.Context(), "cpu").Result()
+func mainThread(b *testing.B, client *redis.Client) time.Duration {
+	used, err := plain.MainThread(b.Context(), client)
 	require.NoError(b, err)
-	for _, match := range used.FindAllStringSubmatch(info, -1) {
-		seconds, err := strconv.ParseFloat(match[1], 64)
-		require.NoError(b, err)
-		total += time.Duration(seconds * float64(time.Second))
-	}
-	return total
+	return used
 }
