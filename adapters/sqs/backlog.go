@@ -26,6 +26,10 @@ func (b *Broker) Backlog(ctx context.Context, topic string) (backlog Backlog, er
 	if err != nil {
 		return backlog, err
 	}
+	return q.backlog(ctx)
+}
+
+func (q *queue) backlog(ctx context.Context) (backlog Backlog, err error) {
 	counts := map[types.QueueAttributeName]*int64{
 		types.QueueAttributeNameApproximateNumberOfMessages:           &backlog.Waiting,
 		types.QueueAttributeNameApproximateNumberOfMessagesNotVisible: &backlog.InFlight,
@@ -35,7 +39,7 @@ func (b *Broker) Backlog(ctx context.Context, topic string) (backlog Backlog, er
 	for name := range counts {
 		input.AttributeNames = append(input.AttributeNames, name)
 	}
-	found, err := b.client.GetQueueAttributes(ctx, input)
+	found, err := q.broker.client.GetQueueAttributes(ctx, input)
 	if err != nil {
 		return backlog, fmt.Errorf("count messages of queue %q: %w", q.name, err)
 	}

@@ -1,6 +1,8 @@
 package sqs_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -106,5 +108,34 @@ func TestLettersThatStayHidden(t *testing.T) {
 			require.ErrorContains(t, err, told)
 		}
 		require.NoError(t, broker.Close())
+	}
+}
+
+// A command that was killed has left letters hidden: the next one tells, instead of finding
+// nothing.
+func TestHiddenLettersAreToldOf(t *testing.T) {
+	t.Parallel()
+	for _, fifo := range []bool{false, true} {
+		var log bytes.Buffer
+		config := local(t)
+		config.FIFO, config.Logger = fifo, slog.New(slog.NewTextHandler(&log, nil))
+		broker, topic := open(t, config), newTopic()
+		require.NoError(t, broker.Publisher().Publish(topic, message.NewMessage("one", []byte("x")), message.NewMessage("two", []byte("x"))))
+		look := func() (seen int) {
+			require.NoError(t, broker.Letters(t.Context(), topic, func(*message.Message) (bool, error) { seen++; return false, nil }))
+			return seen
+		}
+		require.Equal(t, 2, look())
+		require.NotContains(t, log.String(), "hidden")
+		name, err := config.QueueName(topic)
+		require.NoError(t, err)
+		client := raw(t, config)
+		queue, err := client.GetQueueUrl(t.Context(), &awssqs.GetQueueUrlInput{QueueName: &name})
+		require.NoError(t, err)
+		output, err := client.ReceiveMessage(t.Context(), &awssqs.ReceiveMessageInput{QueueUrl: queue.QueueUrl, VisibilityTimeout: 60})
+		require.NoError(t, err)
+		require.Len(t, output.Messages, 1)
+		require.Equal(t, 1, look())
+		require.Contains(t, log.String(), "about 1 more letters are hidden")
 	}
 }

@@ -38,6 +38,7 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 	}
 	began := time.Now()
 	kept := map[string]string{} // receipt handles by message ID
+	removed := 0
 	defer func() { err = errors.Join(err, q.show(context.WithoutCancel(ctx), kept)) }()
 	for more := true; more; {
 		output, err := b.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
@@ -74,9 +75,23 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 				return fmt.Errorf("remove letter %s from queue %q: %w", id, q.name, err)
 			}
 			delete(kept, id)
+			removed++
 		}
 	}
+	if removed == 0 { // else SQS may still count those, for a minute
+		q.tellHidden(ctx, int64(len(kept)))
+	}
 	return nil
+}
+
+// tellHidden tells of letters that were not seen because somebody else has received them:
+// there seem to be none, or fewer than there are. It is no more than a hint: SQS counts
+// approximately, and whoever may receive need not be allowed to ask.
+func (q *queue) tellHidden(ctx context.Context, kept int64) {
+	if backlog, err := q.backlog(ctx); err == nil && backlog.InFlight > kept {
+		q.broker.config.Logger.Warn(fmt.Sprintf("about %d more letters are hidden: another command is looking at them, one was killed while it did (they come back within %s), or they were removed a moment ago",
+			backlog.InFlight-kept, letterHidden), "queue", q.name)
+	}
 }
 
 // show makes messages visible again.
