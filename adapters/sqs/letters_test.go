@@ -2,9 +2,14 @@ package sqs_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -138,4 +143,118 @@ func TestHiddenLettersAreToldOf(t *testing.T) {
 		require.Equal(t, 1, look())
 		require.Contains(t, log.String(), "about 1 more letters are hidden")
 	}
+}
+
+// letterBox is a queue of letters as SQS keeps it: what is received is hidden, until it is
+// made visible again.
+type letterBox struct {
+	mu       sync.Mutex
+	fifo     bool
+	visible  []string
+	hidden   []string
+	attempts map[string][]string // what a FIFO queue gave for an attempt ID
+	// received is told of receives, when the letters are hidden and nobody has them yet;
+	// what it returns is why the answer is lost.
+	received func(number int) error
+	receives int
+	silent   string // the operation that is not answered; "": all are
+}
+
+func newLetterBox(fifo bool, letters int) *letterBox {
+	box := &letterBox{fifo: fifo, attempts: map[string][]string{}}
+	for i := range letters {
+		box.visible = append(box.visible, fmt.Sprint("letter-", i))
+	}
+	return box
+}
+
+func (b *letterBox) Do(request *http.Request) (*http.Response, error) {
+	_, operation, _ := strings.Cut(request.Header.Get("X-Amz-Target"), ".")
+	var input struct {
+		Attempt       string `json:"ReceiveRequestAttemptId"`
+		ReceiptHandle string
+		Entries       []struct{ ReceiptHandle string }
+	}
+	_ = json.NewDecoder(request.Body).Decode(&input)
+	if operation == b.silent {
+		<-request.Context().Done()
+		return nil, request.Context().Err()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	body := `{}`
+	switch operation {
+	case "GetQueueUrl":
+		body = `{"QueueUrl":"http://sqs/queue"}`
+		if b.fifo {
+			body = `{"QueueUrl":"http://sqs/queue.fifo"}`
+		}
+	case "GetQueueAttributes":
+		body = fmt.Sprintf(`{"Attributes":{"ApproximateNumberOfMessages":"%d","ApproximateNumberOfMessagesNotVisible":"%d","ApproximateNumberOfMessagesDelayed":"0"}}`,
+			len(b.visible), len(b.hidden))
+	case "ReceiveMessage":
+		given, again := b.attempts[input.Attempt]
+		if !again {
+			n := min(len(b.visible), 10)
+			given = b.visible[:n:n]
+			b.visible = b.visible[n:]
+			b.hidden = append(b.hidden, given...)
+			if input.Attempt != "" {
+				b.attempts[input.Attempt] = given
+			}
+		}
+		b.receives++
+		if b.received != nil {
+			if err := b.received(b.receives); err != nil {
+				return nil, err
+			}
+		}
+		var messages []string
+		for _, id := range given {
+			messages = append(messages, `{"MessageId":"`+id+`","ReceiptHandle":"`+id+`","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6"}`)
+		}
+		body = `{"Messages":[` + strings.Join(messages, ",") + `]}`
+	case "ChangeMessageVisibilityBatch":
+		for _, entry := range input.Entries {
+			b.unhide(entry.ReceiptHandle)
+			b.visible = append(b.visible, entry.ReceiptHandle)
+		}
+	case "DeleteMessage":
+		b.unhide(input.ReceiptHandle)
+	}
+	if err := request.Context().Err(); err != nil {
+		return nil, err
+	}
+	return answered(request, body), nil
+}
+
+func (b *letterBox) unhide(letter string) {
+	b.hidden = slices.DeleteFunc(b.hidden, func(s string) bool { return s == letter })
+}
+
+func openBox(t *testing.T, box *letterBox, logger *slog.Logger) *sqs.Broker {
+	t.Helper()
+	broker, err := sqs.Open(t.Context(), sqs.Config{
+		Endpoint: "http://sqs", Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: box, FIFO: box.fifo, Logger: logger,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, broker.Close()) })
+	return broker
+}
+
+// Whoever has seen enough in the middle of what was received, or could not go on, leaves
+// nothing hidden: not even what it was not shown.
+func TestLettersThatWereNotShownStayVisible(t *testing.T) {
+	t.Parallel()
+	box, seen := newLetterBox(false, 25), 0
+	enough := errors.New("enough")
+	err := openBox(t, box, quiet).Letters(t.Context(), "orders.dead", func(*message.Message) (bool, error) {
+		if seen++; seen == 13 {
+			return false, enough
+		}
+		return seen <= 11, nil
+	})
+	require.ErrorIs(t, err, enough)
+	require.Empty(t, box.hidden)
+	require.Len(t, box.visible, 25-11)
 }

@@ -48,17 +48,20 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 		if err != nil {
 			return fmt.Errorf("read queue %q: %w", q.name, err)
 		}
-		more = false // a poll that waits asks all of SQS's servers: one that brings nothing new is the end
-		for i := range output.Messages {
+		var news []*types.Message
+		for i := range output.Messages { // all, before any is shown: none stays hidden for whoever has seen enough
 			raw := &output.Messages[i]
 			id := aws.ToString(raw.MessageId)
 			_, again := kept[id]
 			kept[id] = aws.ToString(raw.ReceiptHandle) // until it is removed; the newest counts
 			sent, _ := strconv.ParseInt(raw.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
-			if again || time.UnixMilli(sent).After(began) {
-				continue
+			if !again && !time.UnixMilli(sent).After(began) {
+				news = append(news, raw)
 			}
-			more = true
+		}
+		more = len(news) > 0 // a poll that waits asks all of SQS's servers: one that brings nothing new is the end
+		for _, raw := range news {
+			id := aws.ToString(raw.MessageId)
 			msg, err := decode(raw)
 			if err != nil {
 				b.config.Logger.Warn("decode letter: it is shown as it is", "queue", q.name, "id", id, "error", err)
