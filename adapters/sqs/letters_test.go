@@ -2,15 +2,19 @@ package sqs_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -257,4 +261,71 @@ func TestLettersThatWereNotShownStayVisible(t *testing.T) {
 	require.ErrorIs(t, err, enough)
 	require.Empty(t, box.hidden)
 	require.Len(t, box.visible, 25-11)
+}
+
+// A receive that is interrupted on the way has hidden letters already.
+func TestInterruptedLettersStayVisible(t *testing.T) {
+	t.Parallel()
+	for _, fifo := range []bool{false, true} {
+		box, seen := newLetterBox(fifo, 25), 0
+		ctx, interrupt := context.WithCancel(t.Context())
+		box.received = func(number int) error {
+			if number == 2 {
+				interrupt()
+			}
+			return nil
+		}
+		err := openBox(t, box, quiet).Letters(ctx, "orders.dead", func(*message.Message) (bool, error) { seen++; return false, nil })
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, 10, seen)
+		require.Empty(t, box.hidden)
+		require.Equal(t, 2, box.receives)
+	}
+}
+
+// An answer that is lost has letters in it, hidden by now. A FIFO queue gives them again;
+// of a standard queue it is told that it does not.
+func TestLettersOfALostAnswer(t *testing.T) {
+	t.Parallel()
+	for _, fifo := range []bool{false, true} {
+		var log bytes.Buffer
+		box, seen := newLetterBox(fifo, 25), 0
+		box.received = func(number int) error {
+			if number == 2 {
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		}
+		broker := openBox(t, box, slog.New(slog.NewTextHandler(&log, nil)))
+		require.NoError(t, broker.Letters(t.Context(), "orders.dead", func(*message.Message) (bool, error) { seen++; return true, nil }))
+		if fifo {
+			require.Equal(t, 25, seen)
+			require.NotContains(t, log.String(), "lost")
+		} else {
+			require.Equal(t, 15, seen)
+			require.Contains(t, log.String(), "an answer was lost on its way: up to 10 letters may stay hidden for up to 5m0s")
+		}
+	}
+}
+
+// A service that takes requests and does not answer holds up nobody for ever, however little
+// time whoever asks has.
+func TestLettersOfASilentService(t *testing.T) {
+	for _, silent := range []string{"ReceiveMessage", "DeleteMessage", "ChangeMessageVisibilityBatch", "GetQueueAttributes"} {
+		synctest.Test(t, func(t *testing.T) {
+			box := newLetterBox(false, 1)
+			broker := openBox(t, box, quiet)
+			box.silent = silent
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_ = broker.Letters(t.Context(), "orders.dead", func(*message.Message) (bool, error) { return silent == "DeleteMessage", nil })
+			}()
+			select {
+			case <-ended:
+			case <-time.After(time.Hour):
+				t.Error(silent, "is waited for")
+			}
+		})
+	}
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -26,6 +29,7 @@ const (
 	// letterHidden is how long letters that are looked at are hidden from others. A
 	// killed process leaves them hidden for as long.
 	letterHidden = 5 * time.Minute
+	letterWait   = time.Second
 )
 
 // Letters implements adapters.LetterBox. It receives every letter; those that stay
@@ -39,18 +43,15 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 	began := time.Now()
 	kept := map[string]string{} // receipt handles by message ID
 	removed := 0
-	defer func() { err = errors.Join(err, q.show(context.WithoutCancel(ctx), kept)) }()
+	defer func() { err = errors.Join(err, q.show(ctx, kept)) }()
 	for more := true; more; {
-		output, err := b.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-			QueueUrl: &q.url, MaxNumberOfMessages: batchLimit, WaitTimeSeconds: 1, VisibilityTimeout: int32(seconds(letterHidden)),
-			MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: systemAttributes,
-		})
+		messages, err := q.receiveLetters(ctx)
 		if err != nil {
 			return fmt.Errorf("read queue %q: %w", q.name, err)
 		}
 		var news []*types.Message
-		for i := range output.Messages { // all, before any is shown: none stays hidden for whoever has seen enough
-			raw := &output.Messages[i]
+		for i := range messages { // all, before any is shown: none stays hidden for whoever has seen enough
+			raw := &messages[i]
 			id := aws.ToString(raw.MessageId)
 			_, again := kept[id]
 			kept[id] = aws.ToString(raw.ReceiptHandle) // until it is removed; the newest counts
@@ -58,6 +59,9 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 			if !again && !time.UnixMilli(sent).After(began) {
 				news = append(news, raw)
 			}
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("read queue %q: %w", q.name, err)
 		}
 		more = len(news) > 0 // a poll that waits asks all of SQS's servers: one that brings nothing new is the end
 		for _, raw := range news {
@@ -74,7 +78,7 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 			if !remove {
 				continue
 			}
-			if _, err := b.client.DeleteMessage(context.WithoutCancel(ctx), &sqs.DeleteMessageInput{QueueUrl: &q.url, ReceiptHandle: raw.ReceiptHandle}); err != nil {
+			if err := q.removeLetter(ctx, raw); err != nil {
 				return fmt.Errorf("remove letter %s from queue %q: %w", id, q.name, err)
 			}
 			delete(kept, id)
@@ -87,17 +91,54 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 	return nil
 }
 
+// receiveLetters asks for letters once. What is on its way is not cut off when ctx ends: the
+// service would go on with it, and hide the letters from everybody. An answer that is lost
+// has hidden them too: a FIFO queue gives them again under the same attempt ID.
+func (q *queue) receiveLetters(ctx context.Context) ([]types.Message, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	input := &sqs.ReceiveMessageInput{
+		QueueUrl: &q.url, MaxNumberOfMessages: batchLimit, WaitTimeSeconds: int32(seconds(letterWait)), VisibilityTimeout: int32(seconds(letterHidden)),
+		MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: systemAttributes,
+	}
+	if q.fifo {
+		input.ReceiveRequestAttemptId = aws.String(watermill.NewUUID())
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), letterWait+q.broker.config.Timeout)
+	defer cancel()
+	output, err := q.broker.client.ReceiveMessage(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	attempts, _ := retry.GetAttemptResults(output.ResultMetadata)
+	if !q.fifo && slices.ContainsFunc(attempts.Results, func(r retry.AttemptResult) bool { return r.Err != nil && errorCode(r.Err) == "" }) {
+		q.broker.config.Logger.Warn(fmt.Sprintf("an answer was lost on its way: up to %d letters may stay hidden for up to %s", batchLimit, letterHidden), "queue", q.name)
+	}
+	return output.Messages, nil
+}
+
+// removeLetter deletes a letter that was visited, also when ctx has ended since.
+func (q *queue) removeLetter(ctx context.Context, raw *types.Message) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.broker.config.Timeout)
+	defer cancel()
+	_, err := q.broker.client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &q.url, ReceiptHandle: raw.ReceiptHandle})
+	return err
+}
+
 // tellHidden tells of letters that were not seen because somebody else has received them:
 // there seem to be none, or fewer than there are. It is no more than a hint: SQS counts
 // approximately, and whoever may receive need not be allowed to ask.
 func (q *queue) tellHidden(ctx context.Context, kept int64) {
+	ctx, cancel := context.WithTimeout(ctx, q.broker.config.Timeout)
+	defer cancel()
 	if backlog, err := q.backlog(ctx); err == nil && backlog.InFlight > kept {
 		q.broker.config.Logger.Warn(fmt.Sprintf("about %d more letters are hidden: another command is looking at them, one was killed while it did (they come back within %s), or they were removed a moment ago",
 			backlog.InFlight-kept, letterHidden), "queue", q.name)
 	}
 }
 
-// show makes messages visible again.
+// show makes messages visible again, also when ctx has ended.
 func (q *queue) show(ctx context.Context, handles map[string]string) error {
 	var batch []types.ChangeMessageVisibilityBatchRequestEntry
 	var errs []error
@@ -105,6 +146,8 @@ func (q *queue) show(ctx context.Context, handles map[string]string) error {
 		if len(batch) == 0 {
 			return
 		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.broker.config.Timeout)
+		defer cancel()
 		answer, err := q.broker.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: batch})
 		hidden := len(batch)
 		if err == nil {
