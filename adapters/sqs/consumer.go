@@ -108,8 +108,8 @@ func (c *consumer) handOut() {
 	for {
 		select {
 		case d := <-c.turns:
-			if c.exhausted(d.attempts - 1) {
-				d.bury(d.attempts - 1)
+			if earlier := d.attempts - 1 - d.waited; c.exhausted(earlier) {
+				d.bury(earlier)
 				continue
 			}
 			// Refused only while draining: it is given back at the end.
@@ -142,6 +142,9 @@ func (c *consumer) take(d *delivery) bool {
 	if d.group != "" {
 		behind, busy := c.groups[d.group]
 		if busy {
+			// It was so at earlier receives, for all that is known: what kills its
+			// consumers would otherwise take its group with it to the dead-letter topic.
+			d.waited = d.attempts - 1
 			c.groups[d.group] = append(behind, d)
 			return true
 		}

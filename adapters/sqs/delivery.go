@@ -29,7 +29,8 @@ type delivery struct {
 	id       string           // SQS's message ID
 	// group is the FIFO group that the message has a turn in; "" if none.
 	group    string
-	attempts int       // handed out so often, this time included
+	attempts int       // received or handed out so often, this time included
+	waited   int       // of attempts: receives that do not count, because it waited for its turn
 	since    time.Time // when it was received
 	retryAt  time.Time // set by Nacked; read by Abandoned, which follows it
 	cancel   context.CancelCauseFunc
@@ -90,13 +91,13 @@ func (d *delivery) Acked() {
 // no groups, takes back what is to wait for long, instead of it filling the window.
 func (d *delivery) Nacked() (time.Duration, bool) {
 	d.cancel(nil)
-	c, counted := d.consumer, d.Counted(d.attempts)
+	c, counted := d.consumer, d.Counted(d.attempts)-d.waited
 	switch {
 	case d.isLost() != nil:
 		c.release(d, true)
 		return 0, false
 	case c.exhausted(counted):
-		d.bury(d.attempts)
+		d.bury(d.attempts - d.waited)
 		return 0, false
 	}
 	after := d.Requested()

@@ -54,8 +54,9 @@
 //
 // In a FIFO queue a message has its turn when the one before it in its group is
 // deleted, not merely acked; groups do not wait for each other. When a message will
-// come again, those received behind it are given back as well. A standard queue
-// keeps no order; equal keys do not run at the same time within one consumer.
+// come again, those received behind it are given back as well. SQS counts receives, but
+// those of a message that came behind another do not count against MaxDeliveries. A
+// standard queue keeps no order; equal keys do not run at the same time within one consumer.
 //
 // Sends, deletes and returns of concurrent callers share requests of ten; those that
 // are not full wait two milliseconds for more. Entries that fail are tried again by
