@@ -85,6 +85,34 @@ func TestMessageThatKillsItsConsumersIsBuried(t *testing.T) {
 	drained(t, broker)
 }
 
+// Nor does it take along what waits behind it, which was claimed as often, and never handed
+// out; nor does what came later overtake that.
+func TestMessageThatKillsItsConsumersIsBuriedAlone(t *testing.T) {
+	path := file(t)
+	broker := openBroker(t, path, nil)
+	publish(t, broker, event("killer", "k"), event("behind", "k"))
+	const deliveries = 4
+	limit := func(s *adapters.Subscription) { s.MaxDeliveries, s.DrainTimeout = deliveries, time.Nanosecond }
+	for death := range deliveries {
+		if death == deliveries-1 {
+			publish(t, broker, event("last", "k"))
+		}
+		victim := openBroker(t, path, nil)
+		require.Equal(t, "killer", string(receive(t, subscribe(t, victim, input, limit)).Payload))
+		require.NoError(t, victim.Close())
+	}
+	messages := subscribe(t, broker, input, limit)
+	for _, id := range []string{"behind", "last"} {
+		msg := receive(t, messages)
+		require.Equal(t, id, string(msg.Payload))
+		msg.Ack()
+	}
+	letter := receive(t, subscribe(t, broker, "orders.dead", func(s *adapters.Subscription) { s.Group = "dead" }))
+	require.Equal(t, "killer", string(letter.Payload))
+	letter.Ack()
+	drained(t, broker)
+}
+
 func TestRetryAfterOutlivesItsConsumer(t *testing.T) {
 	path := file(t)
 	broker := openBroker(t, path, nil)
