@@ -29,7 +29,8 @@ const (
 	// letterHidden is how long letters that are looked at are hidden from others. A
 	// killed process leaves them hidden for as long.
 	letterHidden = 5 * time.Minute
-	letterWait   = time.Second
+	// letterWait is how long a receive waits, so that it asks all of SQS's servers.
+	letterWait = time.Second
 )
 
 // Letters implements adapters.LetterBox. It receives every letter; those that stay
