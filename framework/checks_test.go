@@ -3,6 +3,7 @@ package framework_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -87,6 +88,22 @@ func TestStartNamesEveryWrongHandler(t *testing.T) {
 	require.ErrorContains(t, err, `handler "orders" of topic "orders": adapt handler: `)
 	require.ErrorContains(t, err, `handler "returns" of topic "returns": adapt handler: `)
 	require.ErrorContains(t, err, `handlers.ordrs: no handler has this name`)
+}
+
+// A handler that runs for longer than RabbitMQ lets it have a message never finishes,
+// wherever its timeout is said.
+func TestStartRefusesATimeoutThatRabbitMQCutsShort(t *testing.T) {
+	cfg := parse(t, "broker: rabbitmq\nrabbitmq: {url: \""+servers.Require(t, servers.RabbitMQ).URL+"\", consumer_timeout: 10m}\n")
+	service := newService(t, cfg)
+	ship := func(context.Context, Order) error { return nil }
+	topic := fmt.Sprint("timeout-", time.Now().UnixNano())
+	framework.Handle(service, topic, ship, framework.Name("slow"), framework.Timeout(10*time.Minute))
+	framework.Handle(service, topic, ship, framework.Name("fast"), framework.Timeout(9*time.Minute))
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	err := service.Run(ctx)
+	require.ErrorContains(t, err, `handler "slow" of topic "`+topic+`": framework.Timeout is 10m, expected less than rabbitmq.consumer_timeout (10m)`)
+	require.NotContains(t, err.Error(), `handler "fast"`)
 }
 
 // Two services whose names and handlers' names put together are the same would share a
