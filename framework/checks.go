@@ -121,14 +121,32 @@ func groupFinding(service string) []adapters.Finding {
 // checks know.
 func windowFinding(cfg *config.Config, handler string, rule dedup.Rule) adapters.Finding {
 	window := time.Duration(cfg.Handler(handler).Window)
-	longest := 2*time.Duration(cfg.Dedup.Lease) + time.Duration(cfg.Dedup.InFlightWait) + time.Duration(cfg.Shutdown.DrainTimeout)
+	name, lease := longestLease(cfg, rule)
+	longest := 2*time.Duration(lease) + time.Duration(cfg.Dedup.InFlightWait) + time.Duration(cfg.Shutdown.DrainTimeout)
 	finding := adapters.Finding{Name: "dedup-window", About: handler, Found: fmt.Sprintf("%s, redelivery within %s", config.Duration(window), config.Duration(longest))}
 	if window < longest && rule.Strategy != dedup.StrategyNone {
 		finding.Fatal, finding.Found = true, ""
-		finding.Problem = fmt.Sprintf("dedup.window is %s, but a copy may be handed out again %s after the event was processed (twice dedup.lease, in_flight_wait and drain_timeout together): it would take effect again", config.Duration(window), config.Duration(longest))
+		finding.Problem = fmt.Sprintf("dedup.window is %s, but a copy may be handed out again %s after the event was processed (twice %s, in_flight_wait and drain_timeout together): it would take effect again", config.Duration(window), config.Duration(longest), name)
 		finding.Fix = fmt.Sprintf("set dedup.window to %s or more", config.Duration(longest))
 	}
 	return finding
+}
+
+// longestLease is the longest that a worker which died can hold an event back: by its
+// claim, or by a message that it marked and did not acknowledge. A broker's own strategy
+// does both in one step.
+func longestLease(cfg *config.Config, rule dedup.Rule) (name string, lease config.Duration) {
+	name, lease = "dedup.lease", cfg.Dedup.Lease
+	if !rule.Ledger && !(rule.Strategy == dedup.StrategyInbox && ownDatabase(cfg)) {
+		return name, lease
+	}
+	switch {
+	case cfg.Broker == "sqlite" && cfg.SQLite.Lease > lease:
+		return "sqlite.lease", cfg.SQLite.Lease
+	case cfg.Broker == "redis" && cfg.Redis.Lease > lease:
+		return "redis.lease", cfg.Redis.Lease
+	}
+	return name, lease
 }
 
 // Allowed reports whether a config lets a service start in spite of a finding.

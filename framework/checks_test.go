@@ -3,7 +3,9 @@ package framework_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/framework/config"
+	"github.com/hapax-go/hapax/internal/servers"
 )
 
 // A service refuses what doctor calls unsafe, before it takes a message, and starts
@@ -29,6 +32,36 @@ func TestStartRefusesWhatIsUnsafe(t *testing.T) {
 	service = newService(t, parse(t, unsafe+"allow: [dedup-window]\n"))
 	framework.Handle(service, "orders", ship)
 	require.NoError(t, start(t, service)())
+}
+
+// What a worker marked and did not acknowledge before it died comes again when the
+// broker's lease runs out: by then the mark must not have. Where a commit acknowledges
+// too there is no such copy.
+func TestStartComparesTheWindowWithTheBrokersLease(t *testing.T) {
+	redis := "broker: redis\nredis: {addresses: [\"" + servers.Require(t, servers.Redis).Hosts[0] + "\"], lease: 1h}\n"
+	for extra, lease := range map[string]string{
+		"dedup: {window: 90m, strategy: consumer}\n":                                           "sqlite.lease",
+		"dedup: {window: 90m}\nsql: {dsn: \"" + filepath.Join(t.TempDir(), "own.db") + "\"}\n": "sqlite.lease",
+		"dedup: {window: 90m}\n":                             "",
+		redis + "dedup: {window: 90m, strategy: consumer}\n": "redis.lease",
+		redis + "dedup: {window: 90m}\nsql: {dsn: \"" + filepath.Join(t.TempDir(), "own.db") + "\"}\n": "redis.lease",
+		redis + "dedup: {window: 90m}\n": "",
+	} {
+		cfg := parse(t, extra)
+		cfg.SQLite.Lease = config.Duration(time.Hour)
+		problem := ""
+		for _, finding := range framework.Diagnose(t.Context(), cfg, slog.New(slog.DiscardHandler), map[string]string{"orders": "orders"}) {
+			if finding.Name == "dedup-window" {
+				require.Equal(t, !finding.OK(), finding.Fatal, extra)
+				problem = finding.Problem
+			}
+		}
+		if lease == "" {
+			require.Empty(t, problem, extra)
+			continue
+		}
+		require.Contains(t, problem, "dedup.window is 1h30m, but a copy may be handed out again 2h0m35s after the event was processed (twice "+lease+", ", extra)
+	}
 }
 
 // Names in the config that no handler has are misspelt, or left over.
@@ -55,6 +88,22 @@ func TestStartNamesEveryWrongHandler(t *testing.T) {
 	require.ErrorContains(t, err, `handler "orders" of topic "orders": adapt handler: `)
 	require.ErrorContains(t, err, `handler "returns" of topic "returns": adapt handler: `)
 	require.ErrorContains(t, err, `handlers.ordrs: no handler has this name`)
+}
+
+// A handler that runs for longer than RabbitMQ lets it have a message never finishes,
+// wherever its timeout is said.
+func TestStartRefusesATimeoutThatRabbitMQCutsShort(t *testing.T) {
+	cfg := parse(t, "broker: rabbitmq\nrabbitmq: {url: \""+servers.Require(t, servers.RabbitMQ).URL+"\", consumer_timeout: 10m}\n")
+	service := newService(t, cfg)
+	ship := func(context.Context, Order) error { return nil }
+	topic := fmt.Sprint("timeout-", time.Now().UnixNano())
+	framework.Handle(service, topic, ship, framework.Name("slow"), framework.Timeout(10*time.Minute))
+	framework.Handle(service, topic, ship, framework.Name("fast"), framework.Timeout(9*time.Minute))
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	err := service.Run(ctx)
+	require.ErrorContains(t, err, `handler "slow" of topic "`+topic+`": framework.Timeout is 10m, expected less than rabbitmq.consumer_timeout (10m)`)
+	require.NotContains(t, err.Error(), `handler "fast"`)
 }
 
 // Two services whose names and handlers' names put together are the same would share a

@@ -93,8 +93,12 @@ func (s *Service) migrate(ctx context.Context, d *sqlDatabase) error {
 	return nil
 }
 
-// every runs work until the service closes.
+// every runs work until the service closes. One without a Router is an operator's: it looks
+// at the marks of a handler, and which of them others still need it does not know.
 func (s *Service) every(interval time.Duration, what string, work func(context.Context) error) {
+	if s.router == nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -73,7 +73,8 @@ func Batch(size int, wait time.Duration) HandleOption {
 }
 
 // Timeout bounds one run of the handler: its context ends then. Default: the
-// config's consumer.handler_timeout, which is no bound.
+// config's consumer.handler_timeout, which is no bound. On RabbitMQ it must be less than
+// rabbitmq.consumer_timeout.
 func Timeout(timeout time.Duration) HandleOption {
 	return func(r *registration) { r.timeout = timeout }
 }

@@ -54,6 +54,46 @@ func TestEveryLedgerStore(t *testing.T) {
 	}
 }
 
+// The window is the handler's, wherever its marks are: a copy takes effect again after it,
+// and not before, though handlers share a ledger.
+func TestEveryStoreRemembersForTheWindow(t *testing.T) {
+	for name, settings := range map[string]func(*testing.T) string{
+		"memory":   func(*testing.T) string { return "strategy: consumer, allow_volatile: true, ledger: {store: memory}" },
+		"sqlite":   func(t *testing.T) string { return ledgerAt("sqlite", sqldbtest.New(t, sqldb.SQLite)) },
+		"postgres": func(t *testing.T) string { return ledgerAt("postgres", sqldbtest.New(t, sqldb.Postgres)) },
+		"mysql":    func(t *testing.T) string { return ledgerAt("mysql", sqldbtest.New(t, sqldb.MySQL)) },
+		"redis":    func(t *testing.T) string { return ledgerAt("redis", servers.Require(t, servers.Redis).URL) },
+		"broker":   func(*testing.T) string { return "strategy: auto" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The checks would refuse so short a window.
+			cfg := parse(t, "dedup: {window: 1s, "+settings(t)+"}\nhandlers: {long: {window: 1h}}\nallow: [dedup-window]\n")
+			service := newService(t, cfg)
+			runs := &counter{}
+			for _, name := range []string{"short", "long"} {
+				framework.Handle(service, "orders", func(_ context.Context, order Order) error {
+					runs.add(name + " " + order.ID)
+					return nil
+				}, framework.Name(name))
+			}
+			id := fmt.Sprint("order-", time.Now().UnixNano()) // a Redis may have seen others
+			stop := start(t, service)
+			require.Eventually(t, func() bool {
+				publish(t, service, "orders", id, Order{ID: id})
+				return runs.of("short "+id) > 1
+			}, patience, 100*time.Millisecond)
+			publish(t, service, "orders", id+"-last", Order{ID: "last"})
+			require.Eventually(t, func() bool { return runs.of("long last") == 1 }, patience, time.Millisecond)
+			require.NoError(t, stop())
+			require.Equal(t, 1, runs.of("long "+id))
+		})
+	}
+}
+
+func ledgerAt(store, dsn string) string {
+	return fmt.Sprintf("strategy: consumer, ledger: {store: %s, dsn: %q}", store, dsn)
+}
+
 // A ledger that cannot be had is one clear error at start, without its password.
 func TestLedgerStartErrors(t *testing.T) {
 	postgres := func(t *testing.T) *url.URL {

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hapax-go/hapax/framework/config"
 	"github.com/hapax-go/hapax/handlers"
 )
 
@@ -129,6 +130,9 @@ func (s *Service) check(ctx context.Context) error {
 		}
 		if _, err := handlers.Adapt(r.fn, r.options); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.label(), err))
+		}
+		if limit := s.config.RabbitMQ.ConsumerTimeout; s.config.Broker == "rabbitmq" && r.timeout >= limit.Std() {
+			errs = append(errs, fmt.Errorf("%s: framework.Timeout is %s, expected less than rabbitmq.consumer_timeout (%s): the server would close the channel first", r.label(), config.Duration(r.timeout), limit))
 		}
 	}
 	errs = append(errs, s.config.CheckHandlers(slices.Collect(maps.Keys(names))))

@@ -17,12 +17,19 @@ import (
 // broker's, with the strategy and the kind of claim that the config insists on.
 func RuleFor(cfg *config.Config, topic, handler string) (dedup.Rule, error) {
 	settings := cfg.Handler(handler)
-	rule, err := dedup.RuleFor(ruleBroker(cfg, topic), ownDatabase(cfg))
+	broker := ruleBroker(cfg, topic)
+	rule, err := dedup.RuleFor(broker, ownDatabase(cfg))
 	if err != nil {
 		return rule, err
 	}
 	if settings.Strategy != "auto" && settings.Strategy != rule.Strategy {
-		rule = rule.With(settings.Strategy)
+		// The broker's own row, asked for in spite of a database, is whole; others borrow
+		// a strategy.
+		if own, err := dedup.RuleFor(broker, false); err == nil && own.Strategy == settings.Strategy {
+			rule = own
+		} else {
+			rule = rule.With(settings.Strategy)
+		}
 	}
 	if kind := dedup.ClaimKind(settings.Claim); kind != "" && len(rule.Claims) > 0 {
 		if !slices.Contains(rule.Claims, kind) {

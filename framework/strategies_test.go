@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
 	"github.com/hapax-go/hapax/outbox/inbox"
@@ -31,6 +32,56 @@ func TestTheRuleInForce(t *testing.T) {
 		require.NoError(t, err, extra)
 		require.Equal(t, expected, rule.Strategy, extra)
 	}
+}
+
+// The kind of claim is the config's, then the handler's, where the strategy has a choice.
+func TestTheClaimInForce(t *testing.T) {
+	const redis = "broker: redis\nredis: {addresses: [\"127.0.0.1:6379\"]}\n"
+	for extra, expected := range map[string]dedup.ClaimKind{
+		"":                                dedup.Optimistic,
+		"dedup: {claim: pessimistic}\n":   dedup.Pessimistic,
+		"dedup: {strategy: message-id}\n": dedup.Pessimistic,
+		"dedup: {claim: pessimistic}\nhandlers: {orders: {claim: optimistic}}\n": dedup.Optimistic,
+		"handlers: {orders: {claim: pessimistic}, other: {claim: optimistic}}\n": dedup.Pessimistic,
+		"dedup: {claim: optimistic}\nhandlers: {orders: {strategy: none}}\n":     "",
+		redis:                                   dedup.Optimistic,
+		redis + "dedup: {claim: pessimistic}\n": dedup.Pessimistic,
+		redis + "sql: {dsn: \"postgres://h/db\"}\n":                                              dedup.Optimistic,
+		redis + "sql: {dsn: \"postgres://h/db\"}\ndedup: {strategy: xack}\n":                     dedup.Optimistic,
+		redis + "sql: {dsn: \"postgres://h/db\"}\ndedup: {strategy: xack, claim: pessimistic}\n": dedup.Pessimistic,
+	} {
+		rule, err := framework.RuleFor(parse(t, extra), "orders", "orders")
+		require.NoError(t, err, extra)
+		require.Equal(t, expected, rule.Claim, extra)
+	}
+	// A config made in code has not been checked.
+	cfg := parse(t, "dedup: {strategy: consumer}\n")
+	cfg.Dedup.Claim = "optimistic"
+	_, err := framework.RuleFor(cfg, "orders", "orders")
+	require.ErrorContains(t, err, `claim is "optimistic": strategy "consumer" supports ["pessimistic"] only`)
+}
+
+// asked is a broker that notes what it is asked for.
+type asked struct {
+	adapters.Broker
+	strategy adapters.StrategyOptions
+}
+
+func (b *asked) Strategy(name string, options adapters.StrategyOptions) (dedup.Strategy, error) {
+	b.strategy = options
+	return b.Broker.Strategy(name, options)
+}
+
+// A broker's own strategy is that of the handler: its marks, its group, its window, its claim.
+func TestABrokersStrategyIsTheHandlers(t *testing.T) {
+	service := newService(t, parse(t, "dedup: {window: 3d}\nhandlers: {bill: {window: 5d, claim: pessimistic}}\n"))
+	broker := &asked{Broker: service.Broker()}
+	framework.SetBroker(service, broker)
+	framework.Handle(service, "orders", func(context.Context, Order) error { return nil }, framework.Name("bill"))
+	require.NoError(t, start(t, service)())
+	require.Equal(t, adapters.StrategyOptions{
+		Scope: dedup.Scope{Service: "fulfilment", Handler: "bill"}, Group: "fulfilment.bill", Window: 5 * 24 * time.Hour, Claim: dedup.Pessimistic,
+	}, broker.strategy)
 }
 
 // A ledger strategy, and none, on the embedded broker: the same handler.

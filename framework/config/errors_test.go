@@ -37,6 +37,11 @@ func TestErrors(t *testing.T) {
 				`hapax.yaml:3:21: tracing.endpoint: has credentials, which nothing uses, and which a printed config would show: remove what stands before the @`,
 			},
 		},
+		"a handler that RabbitMQ would cut short": {
+			file: "service: a\nbroker: rabbitmq\nrabbitmq: {url: \"amqp://h/\", consumer_timeout: 10m}\nconsumer: {handler_timeout: 5m}\n" +
+				"handlers:\n  slow: {consumer: {handler_timeout: 10m}}\n  fast: {consumer: {handler_timeout: 9m}}\n",
+			want: []string{`hapax.yaml:6:38: handlers.slow.consumer.handler_timeout: found 10m, expected less than rabbitmq.consumer_timeout (10m): the server would close the channel first`},
+		},
 		"unknown key of another block": {
 			file: "service: a\nsynchronous: full\n",
 			want: []string{`hapax.yaml:2:1: unknown key "synchronous": did you mean sqlite.synchronous?`},

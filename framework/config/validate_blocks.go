@@ -23,8 +23,6 @@ func (v checker) broker() {
 	}
 	if c.Broker == "rabbitmq" {
 		needs(c.RabbitMQ.URL != "", "rabbitmq.url", `url: "amqp://guest:guest@127.0.0.1:5672/"`)
-		v.that(c.Consumer.HandlerTimeout < c.RabbitMQ.ConsumerTimeout, "consumer.handler_timeout", nil,
-			"found %s, expected less than rabbitmq.consumer_timeout (%s): the server would close the channel first", c.Consumer.HandlerTimeout, c.RabbitMQ.ConsumerTimeout)
 	}
 	if c.Broker == "redis" {
 		needs(len(c.Redis.Addresses) > 0, "redis.addresses", `addresses: ["127.0.0.1:6379"]`)
@@ -98,6 +96,11 @@ func (v checker) delivery(path string, consumer Consumer, retry Retry) {
 	v.that(consumer.MaxDeliveries != 0, join(path, "consumer.max_deliveries"), nil, "found 0, expected -1 (no limit) or at least 1")
 	v.that(retry.MaxInterval >= retry.InitialInterval, join(path, "retry.max_interval"), []string{join(path, "retry.initial_interval")},
 		"found %s, expected at least initial_interval (%s)", retry.MaxInterval, retry.InitialInterval)
+	if v.config.Broker == "rabbitmq" {
+		limit := v.config.RabbitMQ.ConsumerTimeout
+		v.that(consumer.HandlerTimeout < limit, join(path, "consumer.handler_timeout"), nil,
+			"found %s, expected less than rabbitmq.consumer_timeout (%s): the server would close the channel first", consumer.HandlerTimeout, limit)
+	}
 }
 
 func (v checker) topics() {
