@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"regexp"
 	"strings"
 
 	"github.com/hapax-go/hapax/dedup"
@@ -96,23 +97,37 @@ func (s *poolSession) allow(query string) error {
 }
 
 // alters reports whether a statement may change what lasts longer than the transaction: the
-// role, the schema or database that names are looked for in, a time limit. Who gets the
-// connection next would run under it, in this service's handlers or in Hapax itself.
+// role, the schema or database that names are looked for in, a time limit, a temporary
+// table, a lock. Who gets the connection next would run under it, in this service's
+// handlers or in Hapax itself.
 func (s *poolSession) alters(word, rest string) bool {
 	switch word {
-	case "USE", "RESET", "DEALLOCATE", "LISTEN":
+	case "USE", "RESET", "DEALLOCATE", "LISTEN", "PREPARE":
 		return true
 	case "SET":
 		what, _ := firstWord(rest)
-		variable := strings.TrimLeft(rest, " \t\r\n")
-		own := strings.HasPrefix(variable, "@") && !strings.HasPrefix(variable, "@@") // one of MySQL's user
-		local := what == "LOCAL" && s.dialect == sqldb.Postgres                       // to MySQL it is the session
+		own := userVariable.MatchString(rest) && !furtherSetting.MatchString(rest)
+		local := what == "LOCAL" && s.dialect == sqldb.Postgres // to MySQL it is the session
 		return !own && !local && what != "TRANSACTION" && what != "CONSTRAINTS"
-	case "SELECT", "WITH":
-		return strings.Contains(rest, "set_config") && !strings.Contains(strings.ToLower(rest), "true") // then it is local
+	case "CREATE":
+		return temporary.MatchString(rest) && !onCommitDrop.MatchString(rest)
+	case "DECLARE":
+		return strings.Contains(strings.ToUpper(rest), "WITH HOLD")
+	case "SELECT", "WITH", "DO":
+		text := strings.ToLower(rest)
+		return strings.Contains(text, "advisory_lock") || strings.Contains(text, "get_lock") ||
+			strings.Count(text, "set_config") > len(localConfig.FindAllString(text, -1))
 	}
 	return false
 }
+
+var (
+	userVariable   = regexp.MustCompile(`^\s*@[^@]`) // of MySQL's user
+	furtherSetting = regexp.MustCompile(`,\s*(@@|[A-Za-z][\w. ]*:?=)`)
+	temporary      = regexp.MustCompile(`(?i)^\s+((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s`)
+	onCommitDrop   = regexp.MustCompile(`(?i)\sON\s+COMMIT\s+DROP\b`)
+	localConfig    = regexp.MustCompile(`set_config[^;]*?,\s*true\s*\)`) // ends with the transaction
+)
 
 func (s *poolSession) ends(query string) bool {
 	first, rest := firstWord(query)

@@ -101,8 +101,14 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
 		sqldb.Postgres: {
 			`SET search_path TO pg_catalog`, `SELECT set_config('search_path', 'pg_catalog', false)`, `SET ROLE pg_monitor`,
 			`SELECT 1; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY`, `DEALLOCATE ALL`,
+			`SELECT SET_CONFIG('search_path', 'pg_catalog', FALSE)`, `SELECT set_config('default_transaction_read_only', 'true', false)`,
+			`SELECT set_config('a.b', 'c', true), set_config('search_path', 'pg_catalog', false)`,
+			`CREATE TEMPORARY TABLE accounts_of_today (id int)`, `PREPARE charge AS SELECT 1`, `DECLARE c CURSOR WITH HOLD FOR SELECT 1`,
 		},
-		sqldb.MySQL: {`USE mysql`, `SET SESSION TRANSACTION READ ONLY`, `SET @@sql_select_limit = 0`, `SET LOCAL sql_select_limit = 0`},
+		sqldb.MySQL: {
+			`USE mysql`, `SET SESSION TRANSACTION READ ONLY`, `SET @@sql_select_limit = 0`, `SET LOCAL sql_select_limit = 0`,
+			`SET @limit = CONCAT(1, 2), sql_select_limit = 0`, `CREATE TEMPORARY TABLE accounts_of_today (id int)`,
+		},
 	} {
 		for _, text := range texts {
 			t.Run(text, func(t *testing.T) {
@@ -131,7 +137,38 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
 	}
 }
 
-// The same of SQLite, whose one connection all handlers share.
+// A lock of the session that a handler could not give back, because a statement of its had
+// failed, is not held for longer than its transaction.
+func TestALockOfTheSessionEndsWithTheTransaction(t *testing.T) {
+	lock := map[sqldb.Dialect]string{sqldb.Postgres: `SELECT pg_advisory_lock(7)`, sqldb.MySQL: `SELECT GET_LOCK(DATABASE(), 5)`}
+	isFree := map[sqldb.Dialect]string{
+		sqldb.Postgres: `SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+		sqldb.MySQL:    `SELECT IS_FREE_LOCK(DATABASE())`,
+	}
+	eachServer(t, func(r *rig) {
+		p := r.process()
+		p.db.SetConnMaxIdleTime(0) // the connection of a service that is busy
+		h := p.handler(func(ctx context.Context, _ string) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, lock[r.dialect]); err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, `INSERT INTO accounts VALUES (1, 0)`) // there is one
+			return err
+		})
+		assert.ErrorContains(r.t, h.deliver("a", "payload"), "uplicate")
+		assert.Eventually(r.t, func() bool {
+			var free bool
+			assert.NoError(r.t, r.db.QueryRowContext(t.Context(), isFree[r.dialect]).Scan(&free))
+			return free
+		}, 20*time.Second, 10*time.Millisecond)
+	})
+}
+
+// What lasts beyond the commit on SQLite, whose one connection all handlers share.
 func TestWhatLastsBeyondTheCommitIsInNobodysWayOnSQLite(t *testing.T) {
 	for _, text := range []string{
 		`PRAGMA query_only = ON`, `PRAGMA main.locking_mode = EXCLUSIVE`, `SELECT 1; PRAGMA locking_mode(exclusive)`,
