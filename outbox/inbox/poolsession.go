@@ -78,7 +78,7 @@ var ends = map[sqldb.Dialect][]string{
 
 func (s *poolSession) allow(query string) error {
 	if s.vanished() {
-		return ErrRolledBack
+		return s.around(ErrRolledBack)
 	}
 	if s.open > 0 {
 		return errReading
@@ -221,10 +221,19 @@ func (s *poolSession) check(err error) error {
 		return nil
 	}
 	s.note(err)
-	if s.guard.event != "" && (s.lost || sqldb.Retryable(err) || sqldb.IsLost(err)) {
-		return &dedup.StepError{Step: "run SQL of", EventID: s.guard.event, Err: err}
+	if s.lost || sqldb.Retryable(err) || sqldb.IsLost(err) {
+		return s.around(err)
 	}
 	return err
+}
+
+// around makes an error one that is not the handler's own, unless the handler has ended the
+// transaction.
+func (s *poolSession) around(err error) error {
+	if s.guard.event == "" || s.guard.misused.Load() {
+		return err
+	}
+	return &dedup.StepError{Step: "run SQL of", EventID: s.guard.event, Err: err}
 }
 
 // aborted reports that a statement failed and PostgreSQL takes no more of them.

@@ -196,3 +196,23 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWayOnSQLite(t *testing.T) {
 		})
 	}
 }
+
+// A connection that is lost is not the handler's fault, whatever the handler makes of the
+// statement that met it.
+func TestALossThatTheHandlerIgnores(t *testing.T) {
+	lose := map[sqldb.Dialect]string{sqldb.Postgres: `SELECT pg_terminate_backend(pg_backend_pid())`, sqldb.MySQL: `KILL CONNECTION_ID()`}
+	eachServer(t, func(r *rig) {
+		h := r.process().handler(func(ctx context.Context, id string) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			_, _ = tx.ExecContext(ctx, lose[r.dialect])
+			_ = r.effect(ctx, id)
+			return r.effect(ctx, id)
+		})
+		var step *dedup.StepError
+		assert.ErrorAs(r.t, h.deliver("a", "payload"), &step)
+		r.exact(0)
+	})
+}
