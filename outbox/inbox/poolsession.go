@@ -7,6 +7,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/outbox/sqldb"
@@ -29,6 +30,11 @@ type poolSession struct {
 	// lost: the transaction is gone. On MySQL a statement after that would commit
 	// by itself, without the mark.
 	lost bool
+	// idle: it is gone because it stood for too long without a statement. last is when the
+	// last one ended, and limit is Config.IdleTimeout.
+	idle  bool
+	last  time.Time
+	limit time.Duration
 	// written: a statement has run since the turn began.
 	written bool
 	// contended: so has one that met a deadlock or waited for a lock in vain.
@@ -191,7 +197,10 @@ func (s *poolSession) query(ctx context.Context, query string, args []driver.Nam
 
 func (s *poolSession) conn() driver.Conn { return s.raw }
 
-func (s *poolSession) reading(change int) { s.open += change }
+func (s *poolSession) reading(change int) {
+	s.open += change
+	s.last = time.Now()
+}
 
 // errReading: the drivers would give the connection up, as if it were lost, and the
 // transaction of all with it.
@@ -203,9 +212,11 @@ func (s *poolSession) guarding() *guard { return s.guard }
 func (s *poolSession) note(err error) {
 	if err != nil {
 		state := sqldb.StateOf(s.raw)
+		s.idle = s.idle || sqldb.IsIdle(err) || s.limit > 0 && sqldb.IsLost(err) && time.Since(s.last) >= s.limit
 		s.contended = s.contended || sqldb.Retryable(err)
 		s.lost = s.lost || state == sqldb.TxNone || state == sqldb.TxUnknown && sqldb.Undone(s.life, s.raw, err)
 	}
+	s.last = time.Now()
 }
 
 // check tells errors that are nobody's fault from the handler's own: an event is
@@ -215,6 +226,7 @@ func (s *poolSession) check(err error) error {
 		return err
 	}
 	if err == nil {
+		s.last = time.Now()
 		if s.vanished() {
 			return ErrNotYours
 		}
@@ -230,6 +242,9 @@ func (s *poolSession) check(err error) error {
 // around makes an error one that is not the handler's own, unless the handler has ended the
 // transaction.
 func (s *poolSession) around(err error) error {
+	if s.idle {
+		err = s.guard.idle(err)
+	}
 	if s.guard.event == "" || s.guard.misused.Load() {
 		return err
 	}

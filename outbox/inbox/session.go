@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode"
+
+	"github.com/hapax-go/hapax/dedup"
 )
 
 // session is the writer's connection while it lasts. The writer itself speaks to
@@ -274,6 +276,15 @@ type guard struct {
 	ending  atomic.Bool // the writer is ending it
 	misused atomic.Bool // somebody else did
 	event   string      // whose it is, for errors
+	idled   bool        // its event has met ErrIdle before
+}
+
+// idle is the error of a transaction that stood for too long without a statement.
+func (g *guard) idle(err error) error {
+	if g.idled {
+		return fmt.Errorf("%w: %w: %w", dedup.ErrRefused, ErrIdle, err)
+	}
+	return fmt.Errorf("%w: %w", ErrIdle, err)
 }
 
 // finish ends a proxied transaction: open rows are closed, and a statement still

@@ -197,22 +197,67 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWayOnSQLite(t *testing.T) {
 	}
 }
 
+// losing are statements that lose their connection.
+var losing = map[sqldb.Dialect]string{sqldb.Postgres: `SELECT pg_terminate_backend(pg_backend_pid())`, sqldb.MySQL: `KILL CONNECTION_ID()`}
+
 // A connection that is lost is not the handler's fault, whatever the handler makes of the
 // statement that met it.
 func TestALossThatTheHandlerIgnores(t *testing.T) {
-	lose := map[sqldb.Dialect]string{sqldb.Postgres: `SELECT pg_terminate_backend(pg_backend_pid())`, sqldb.MySQL: `KILL CONNECTION_ID()`}
 	eachServer(t, func(r *rig) {
 		h := r.process().handler(func(ctx context.Context, id string) error {
 			tx, err := inbox.Tx(ctx)
 			if err != nil {
 				return err
 			}
-			_, _ = tx.ExecContext(ctx, lose[r.dialect])
+			_, _ = tx.ExecContext(ctx, losing[r.dialect])
 			_ = r.effect(ctx, id)
 			return r.effect(ctx, id)
 		})
 		var step *dedup.StepError
 		assert.ErrorAs(r.t, h.deliver("a", "payload"), &step)
+		r.exact(0)
+	})
+}
+
+// A handler that does something else for longer than the database lets a transaction stand
+// learns which setting that is, and is not run again for ever. That its process was stopped
+// may be the reason only once; that a connection was lost tells nothing of the handler.
+func TestATransactionThatStandsForTooLong(t *testing.T) {
+	const limit = time.Second
+	pause := func(context.Context, *rig) error { time.Sleep(limit + 500*time.Millisecond); return nil }
+	lose := func(ctx context.Context, r *rig) error {
+		tx, err := inbox.Tx(ctx)
+		if err == nil {
+			_, _ = tx.ExecContext(ctx, losing[r.dialect])
+		}
+		return err
+	}
+	eachServer(t, func(r *rig) {
+		for name, run := range map[string]struct {
+			between func(context.Context, *rig) error
+			goOn    bool
+			idle    bool
+		}{
+			"before a statement":  {pause, true, true},
+			"before the commit":   {pause, false, true},
+			"a connection's loss": {lose, true, false},
+		} {
+			p := r.process(func(i *inbox.Options, o *sqldb.Options) { o.IdleInTransaction, i.Config.IdleTimeout = limit, limit })
+			h := p.handler(func(ctx context.Context, id string) error {
+				err := errors.Join(r.effect(ctx, id), run.between(ctx, r))
+				if err == nil && run.goOn {
+					err = r.effect(ctx, id)
+				}
+				return err
+			})
+			for i := range 3 {
+				err := h.deliver(name, "payload")
+				assert.Equal(r.t, run.idle, errors.Is(err, inbox.ErrIdle), "%s: %v", name, err)
+				var step *dedup.StepError
+				assert.ErrorAs(r.t, err, &step, name)
+				assert.Equal(r.t, !run.idle || i == 0, step != nil && step.Infrastructure(), "%s, delivery %d: %v", name, i, err)
+			}
+		}
 		r.exact(0)
 	})
 }

@@ -77,6 +77,13 @@ func IsLost(err error) bool {
 		state == "57P01" || state == "57P02" || state == "57P03" || state == "25P03" || len(state) == 5 && state[:2] == "08"
 }
 
+// IsIdle reports that PostgreSQL has ended the connection because a transaction stood for
+// longer than Options.IdleInTransaction without a statement.
+func IsIdle(err error) bool {
+	state, _ := codes(err)
+	return state == "25P03"
+}
+
 // codes are an error's SQLSTATE of PostgreSQL, or its number of MySQL.
 func codes(err error) (state string, number uint16) {
 	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {
