@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
@@ -233,22 +232,18 @@ func (s *poolSession) check(err error) error {
 		return nil
 	}
 	s.note(err)
-	if s.lost || sqldb.Retryable(err) || sqldb.IsLost(err) {
+	if s.lost || sqldb.Retryable(err) || sqldb.IsLost(err) || sqldb.IsBroken(err) {
 		return s.around(err)
 	}
 	return err
 }
 
-// around makes an error one that is not the handler's own, unless the handler has ended the
-// transaction.
+// around is the error of a statement that is not the handler's own.
 func (s *poolSession) around(err error) error {
 	if s.idle {
 		err = s.guard.idle(err)
 	}
-	if s.guard.event == "" || s.guard.misused.Load() {
-		return err
-	}
-	return &dedup.StepError{Step: "run SQL of", EventID: s.guard.event, Err: err}
+	return s.guard.around(err)
 }
 
 // aborted reports that a statement failed and PostgreSQL takes no more of them.

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
 // session is the writer's connection while it lasts. The writer itself speaks to
@@ -183,9 +184,13 @@ func (s *session) check(err error) error {
 	if err == nil || s.lost {
 		return err
 	}
+	broken := sqldb.IsBroken(err)
 	if s.run("BEGIN") == nil {
 		s.lost = true
-		return fmt.Errorf("%w: %w", ErrRolledBack, err)
+		err = fmt.Errorf("%w: %w", ErrRolledBack, err)
+	}
+	if broken {
+		return s.guard.around(err)
 	}
 	return err
 }
@@ -277,6 +282,15 @@ type guard struct {
 	misused atomic.Bool // somebody else did
 	event   string      // whose it is, for errors
 	idled   bool        // its event has met ErrIdle before
+}
+
+// around makes an error one that is not the handler's own, unless the handler has ended the
+// transaction.
+func (g *guard) around(err error) error {
+	if g.event == "" || g.misused.Load() {
+		return err
+	}
+	return &dedup.StepError{Step: "run SQL of", EventID: g.event, Err: err}
 }
 
 // idle is the error of a transaction that stood for too long without a statement.

@@ -261,3 +261,22 @@ func TestATransactionThatStandsForTooLong(t *testing.T) {
 		r.exact(0)
 	})
 }
+
+// A disk that is full is not the handler's fault: its event becomes no dead letter.
+func TestAFullDiskIsNobodysFault(t *testing.T) {
+	r := newRigOn(t, sqldb.SQLite)
+	h := r.process().handler(func(ctx context.Context, id string) error {
+		tx, err := inbox.Tx(ctx)
+		if err != nil {
+			return err
+		}
+		_, _ = tx.ExecContext(ctx, `PRAGMA max_page_count = 1`) // no more than there are
+		_, err = tx.ExecContext(ctx, `INSERT INTO effects (id, n) VALUES (hex(zeroblob(100000)), 1)`)
+		return err
+	})
+	err := h.deliver("a", "payload")
+	var step *dedup.StepError
+	assert.ErrorAs(t, err, &step)
+	assert.ErrorContains(t, err, "full")
+	r.exact(0)
+}
