@@ -73,7 +73,8 @@ var (
 	ErrBadOutput = errors.New("output cannot be published")
 
 	// ErrRefused: the store refused what the handler has written, at the end of its
-	// transaction, as a deferred constraint does. It tells of the event: it is retried
+	// transaction, as a deferred constraint does, or ended that because no statement came
+	// for too long, twice. It tells of the event: it is retried
 	// like the handler's own errors, and then dead-lettered like them.
 	ErrRefused = errors.New("what the handler has written was refused")
 

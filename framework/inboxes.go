@@ -23,7 +23,8 @@ func (s *Service) openInbox(ctx context.Context) (dedup.Strategy, error) {
 			Window: s.longestWindow(),
 			Outbox: outboxPort{outbox.Config{Dialect: d.dialect, Table: d.names.OutboxTable(), Copy: true}, s.wakeRelay},
 			Config: inbox.Config{
-				MaxUnits: s.config.SQL.Inbox.GroupSize, Connections: s.config.SQL.Inbox.Connections, Logger: s.logger,
+				MaxUnits: s.config.SQL.Inbox.GroupSize, Connections: s.config.SQL.Inbox.Connections,
+				IdleTimeout: s.config.SQL.IdleTimeout.Std(), Logger: s.logger,
 			},
 		})
 		if err != nil {

@@ -16,7 +16,8 @@ type SQL struct {
 	Isolation string `yaml:"isolation" enum:"read-committed|repeatable-read|serializable"`
 	// IdleTimeout is how long a handler's transaction may stand without a statement
 	// before the server ends it and the message is delivered again: so long does a
-	// worker that was stopped hold its locks. SQLite has none. Default 30s.
+	// worker that was stopped hold its locks. When the same message meets this again,
+	// the handler has failed. SQLite has none. Default 30s.
 	IdleTimeout Duration `yaml:"idle_timeout" min:"1s"`
 	// Schema is the schema of PostgreSQL, or the database of MySQL, that the tables
 	// are in. "": that of the connection. SQLite has none. Default "".

@@ -25,6 +25,9 @@ type Config struct {
 	// MaxAlone is how many handlers at most have a transaction of their own,
 	// because they are slow: their turns take more than 50ms on average. Default 16.
 	MaxAlone int
+	// IdleTimeout is the sqldb.Options.IdleInTransaction of the database. MySQL does not
+	// say that this was why it has ended a connection. Default 0: not known.
+	IdleTimeout time.Duration
 	// Logger reports commits that failed. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -61,6 +64,11 @@ var (
 
 	// ErrTurnTimeout: a handler held the transaction for too long.
 	ErrTurnTimeout = errors.New("handler held the transaction that it shares with others for too long: call inbox.Tx after the slow work, not before")
+
+	// ErrIdle: the database ended a handler's transaction, which stood for too long without
+	// a statement. The first time this may be because the process was stopped; when the
+	// event comes again it is the handler's fault.
+	ErrIdle = errors.New("handler left its transaction without a statement for longer than sql.idle_timeout of hapax.yaml, and the database ended it: call inbox.Tx after the slow work, not before, or raise sql.idle_timeout")
 
 	// ErrUndone: the work was undone because of another unit's error. It did
 	// nothing wrong and can be done again.

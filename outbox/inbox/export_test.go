@@ -13,6 +13,14 @@ func (g *Group) Queued() int {
 	return len(g.queue)
 }
 
+// Queued is the number of units that wait for a shared transaction.
+func (i *Inbox) Queued() int {
+	p := i.runner.(*Pool)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue)
+}
+
 // TurnNow closes the generation that is open and opens the next, or gives up.
 func (i *Inbox) TurnNow(ctx context.Context) error {
 	conn, err := i.marks.db.Conn(ctx)

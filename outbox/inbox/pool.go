@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,8 @@ type Pool struct {
 	// failed are events whose handlers failed in a transaction that they shared. What others
 	// had left in it may be why (a temporary table, a SET LOCAL), so they come again apart.
 	failed map[dedup.ID]bool
+	// slept are events whose transaction the database ended because no statement came.
+	slept map[dedup.ID]bool
 }
 
 // maxUnits: larger groups were slower, since all wait for the last. While turns get
@@ -104,7 +107,7 @@ func newPool(db *sql.DB, marks *marks, outbox Outbox, config Config) *Pool {
 	p := &Pool{
 		config: config, db: db, marks: marks, outbox: outbox,
 		wake: make(chan struct{}, config.Connections), ending: make(chan struct{}),
-		alone: make(chan struct{}, config.MaxAlone), failed: map[dedup.ID]bool{},
+		alone: make(chan struct{}, config.MaxAlone), failed: map[dedup.ID]bool{}, slept: map[dedup.ID]bool{},
 	}
 	for range config.Connections {
 		p.groups.Go(p.work)
@@ -194,6 +197,29 @@ func (p *Pool) forgive(u *unit) (failed bool) {
 		delete(p.failed, r.ID)
 	}
 	return failed
+}
+
+// idle notes that a unit's transaction stood for too long without a statement.
+func (p *Pool) idle(u *unit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.slept) >= maxFailed {
+		clear(p.slept)
+	}
+	for _, r := range u.commit().rows {
+		p.slept[r.ID] = true
+	}
+}
+
+// idled reports whether one has before. Where the process was stopped it has not: then the
+// event's copies elsewhere must not become a dead letter.
+func (p *Pool) idled(u *unit) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.slept) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(u.commit().rows, func(r row) bool { return p.slept[r.ID] })
 }
 
 func (p *Pool) signal() {
@@ -354,6 +380,7 @@ func (p *Pool) serve(units []*unit, alone bool) (left []*unit) {
 		life, end := context.WithCancel(context.Background())
 		defer end()
 		session := newPoolSession(life, raw.(driver.Conn), p.marks.dialect, alone)
+		session.limit = p.config.IdleTimeout
 		defer session.close()
 		g := &poolGroup{pool: p, session: session, end: end, alone: alone || len(claimed) == 1}
 		g.run(claimed)

@@ -110,6 +110,9 @@ func (g *poolGroup) turn(u *unit) {
 	if g.session.contended {
 		g.pool.contend()
 	}
+	if g.session.idle {
+		g.pool.idle(u)
+	}
 	u.turn.pace.note(time.Since(began), g.pool.crowded())
 	if err == nil && g.session.aborted() {
 		err = errAborted
@@ -177,7 +180,7 @@ func (g *poolGroup) lend(u *unit) error {
 	if err != nil {
 		return err
 	}
-	guard.event = t.event
+	guard.event, guard.idled = t.event, g.pool.idled(u)
 	t.mu.Lock()
 	t.state, t.tx, t.guard = turnHolding, tx, guard
 	close(t.granted)
@@ -233,6 +236,9 @@ func (g *poolGroup) commit() {
 	err := g.err
 	if err == nil && len(g.members) > 0 {
 		err = g.seal()
+		if err != nil && g.alone && g.session.idle {
+			err = g.idle(g.members[0], err)
+		}
 	}
 	if err != nil || len(g.members) == 0 {
 		g.rollback()
@@ -248,6 +254,16 @@ func (g *poolGroup) commit() {
 		}
 		u.finish(err)
 	}
+}
+
+// idle is the error of a commit that found the transaction gone, because the handler did
+// something else for too long after its last statement.
+func (g *poolGroup) idle(u *unit, err error) error {
+	g.pool.idle(u)
+	if errors.Is(err, ErrIdle) {
+		return err
+	}
+	return g.session.guard.idle(err)
 }
 
 // seal writes what is left to write and commits. Its error is every member's, so what

@@ -5,9 +5,10 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"regexp"
 	"strings"
+	"time"
 
-	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
@@ -28,6 +29,11 @@ type poolSession struct {
 	// lost: the transaction is gone. On MySQL a statement after that would commit
 	// by itself, without the mark.
 	lost bool
+	// idle: it is gone because it stood for too long without a statement. last is when the
+	// last one ended, and limit is Config.IdleTimeout.
+	idle  bool
+	last  time.Time
+	limit time.Duration
 	// written: a statement has run since the turn began.
 	written bool
 	// contended: so has one that met a deadlock or waited for a lock in vain.
@@ -77,7 +83,7 @@ var ends = map[sqldb.Dialect][]string{
 
 func (s *poolSession) allow(query string) error {
 	if s.vanished() {
-		return ErrRolledBack
+		return s.around(ErrRolledBack)
 	}
 	if s.open > 0 {
 		return errReading
@@ -96,23 +102,37 @@ func (s *poolSession) allow(query string) error {
 }
 
 // alters reports whether a statement may change what lasts longer than the transaction: the
-// role, the schema or database that names are looked for in, a time limit. Who gets the
-// connection next would run under it, in this service's handlers or in Hapax itself.
+// role, the schema or database that names are looked for in, a time limit, a temporary
+// table, a lock. Who gets the connection next would run under it, in this service's
+// handlers or in Hapax itself.
 func (s *poolSession) alters(word, rest string) bool {
 	switch word {
-	case "USE", "RESET", "DEALLOCATE", "LISTEN":
+	case "USE", "RESET", "DEALLOCATE", "LISTEN", "PREPARE":
 		return true
 	case "SET":
 		what, _ := firstWord(rest)
-		variable := strings.TrimLeft(rest, " \t\r\n")
-		own := strings.HasPrefix(variable, "@") && !strings.HasPrefix(variable, "@@") // one of MySQL's user
-		local := what == "LOCAL" && s.dialect == sqldb.Postgres                       // to MySQL it is the session
+		own := userVariable.MatchString(rest) && !furtherSetting.MatchString(rest)
+		local := what == "LOCAL" && s.dialect == sqldb.Postgres // to MySQL it is the session
 		return !own && !local && what != "TRANSACTION" && what != "CONSTRAINTS"
-	case "SELECT", "WITH":
-		return strings.Contains(rest, "set_config") && !strings.Contains(strings.ToLower(rest), "true") // then it is local
+	case "CREATE":
+		return temporary.MatchString(rest) && !onCommitDrop.MatchString(rest)
+	case "DECLARE":
+		return strings.Contains(strings.ToUpper(rest), "WITH HOLD")
+	case "SELECT", "WITH", "DO":
+		text := strings.ToLower(rest)
+		return strings.Contains(text, "advisory_lock") || strings.Contains(text, "get_lock") ||
+			strings.Count(text, "set_config") > len(localConfig.FindAllString(text, -1))
 	}
 	return false
 }
+
+var (
+	userVariable   = regexp.MustCompile(`^\s*@[^@]`) // of MySQL's user
+	furtherSetting = regexp.MustCompile(`,\s*(@@|[A-Za-z][\w. ]*:?=)`)
+	temporary      = regexp.MustCompile(`(?i)^\s+((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s`)
+	onCommitDrop   = regexp.MustCompile(`(?i)\sON\s+COMMIT\s+DROP\b`)
+	localConfig    = regexp.MustCompile(`set_config[^;]*?,\s*true\s*\)`) // ends with the transaction
+)
 
 func (s *poolSession) ends(query string) bool {
 	first, rest := firstWord(query)
@@ -176,7 +196,10 @@ func (s *poolSession) query(ctx context.Context, query string, args []driver.Nam
 
 func (s *poolSession) conn() driver.Conn { return s.raw }
 
-func (s *poolSession) reading(change int) { s.open += change }
+func (s *poolSession) reading(change int) {
+	s.open += change
+	s.last = time.Now()
+}
 
 // errReading: the drivers would give the connection up, as if it were lost, and the
 // transaction of all with it.
@@ -188,9 +211,11 @@ func (s *poolSession) guarding() *guard { return s.guard }
 func (s *poolSession) note(err error) {
 	if err != nil {
 		state := sqldb.StateOf(s.raw)
+		s.idle = s.idle || sqldb.IsIdle(err) || s.limit > 0 && sqldb.IsLost(err) && time.Since(s.last) >= s.limit
 		s.contended = s.contended || sqldb.Retryable(err)
 		s.lost = s.lost || state == sqldb.TxNone || state == sqldb.TxUnknown && sqldb.Undone(s.life, s.raw, err)
 	}
+	s.last = time.Now()
 }
 
 // check tells errors that are nobody's fault from the handler's own: an event is
@@ -200,16 +225,25 @@ func (s *poolSession) check(err error) error {
 		return err
 	}
 	if err == nil {
+		s.last = time.Now()
 		if s.vanished() {
 			return ErrNotYours
 		}
 		return nil
 	}
 	s.note(err)
-	if s.guard.event != "" && (s.lost || sqldb.Retryable(err) || sqldb.IsLost(err)) {
-		return &dedup.StepError{Step: "run SQL of", EventID: s.guard.event, Err: err}
+	if s.lost || sqldb.Retryable(err) || sqldb.IsLost(err) || sqldb.IsBroken(err) {
+		return s.around(err)
 	}
 	return err
+}
+
+// around is the error of a statement that is not the handler's own.
+func (s *poolSession) around(err error) error {
+	if s.idle {
+		err = s.guard.idle(err)
+	}
+	return s.guard.around(err)
 }
 
 // aborted reports that a statement failed and PostgreSQL takes no more of them.

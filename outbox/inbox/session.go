@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode"
+
+	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
 // session is the writer's connection while it lasts. The writer itself speaks to
@@ -181,9 +184,13 @@ func (s *session) check(err error) error {
 	if err == nil || s.lost {
 		return err
 	}
+	broken := sqldb.IsBroken(err)
 	if s.run("BEGIN") == nil {
 		s.lost = true
-		return fmt.Errorf("%w: %w", ErrRolledBack, err)
+		err = fmt.Errorf("%w: %w", ErrRolledBack, err)
+	}
+	if broken {
+		return s.guard.around(err)
 	}
 	return err
 }
@@ -274,6 +281,24 @@ type guard struct {
 	ending  atomic.Bool // the writer is ending it
 	misused atomic.Bool // somebody else did
 	event   string      // whose it is, for errors
+	idled   bool        // its event has met ErrIdle before
+}
+
+// around makes an error one that is not the handler's own, unless the handler has ended the
+// transaction.
+func (g *guard) around(err error) error {
+	if g.event == "" || g.misused.Load() {
+		return err
+	}
+	return &dedup.StepError{Step: "run SQL of", EventID: g.event, Err: err}
+}
+
+// idle is the error of a transaction that stood for too long without a statement.
+func (g *guard) idle(err error) error {
+	if g.idled {
+		return fmt.Errorf("%w: %w: %w", dedup.ErrRefused, ErrIdle, err)
+	}
+	return fmt.Errorf("%w: %w", ErrIdle, err)
 }
 
 // finish ends a proxied transaction: open rows are closed, and a statement still

@@ -101,8 +101,14 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
 		sqldb.Postgres: {
 			`SET search_path TO pg_catalog`, `SELECT set_config('search_path', 'pg_catalog', false)`, `SET ROLE pg_monitor`,
 			`SELECT 1; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY`, `DEALLOCATE ALL`,
+			`SELECT SET_CONFIG('search_path', 'pg_catalog', FALSE)`, `SELECT set_config('default_transaction_read_only', 'true', false)`,
+			`SELECT set_config('a.b', 'c', true), set_config('search_path', 'pg_catalog', false)`,
+			`CREATE TEMPORARY TABLE accounts_of_today (id int)`, `PREPARE charge AS SELECT 1`, `DECLARE c CURSOR WITH HOLD FOR SELECT 1`,
 		},
-		sqldb.MySQL: {`USE mysql`, `SET SESSION TRANSACTION READ ONLY`, `SET @@sql_select_limit = 0`, `SET LOCAL sql_select_limit = 0`},
+		sqldb.MySQL: {
+			`USE mysql`, `SET SESSION TRANSACTION READ ONLY`, `SET @@sql_select_limit = 0`, `SET LOCAL sql_select_limit = 0`,
+			`SET @limit = CONCAT(1, 2), sql_select_limit = 0`, `CREATE TEMPORARY TABLE accounts_of_today (id int)`,
+		},
 	} {
 		for _, text := range texts {
 			t.Run(text, func(t *testing.T) {
@@ -131,7 +137,38 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
 	}
 }
 
-// The same of SQLite, whose one connection all handlers share.
+// A lock of the session that a handler could not give back, because a statement of its had
+// failed, is not held for longer than its transaction.
+func TestALockOfTheSessionEndsWithTheTransaction(t *testing.T) {
+	lock := map[sqldb.Dialect]string{sqldb.Postgres: `SELECT pg_advisory_lock(7)`, sqldb.MySQL: `SELECT GET_LOCK(DATABASE(), 5)`}
+	isFree := map[sqldb.Dialect]string{
+		sqldb.Postgres: `SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+		sqldb.MySQL:    `SELECT IS_FREE_LOCK(DATABASE())`,
+	}
+	eachServer(t, func(r *rig) {
+		p := r.process()
+		p.db.SetConnMaxIdleTime(0) // the connection of a service that is busy
+		h := p.handler(func(ctx context.Context, _ string) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, lock[r.dialect]); err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, `INSERT INTO accounts VALUES (1, 0)`) // there is one
+			return err
+		})
+		assert.ErrorContains(r.t, h.deliver("a", "payload"), "uplicate")
+		assert.Eventually(r.t, func() bool {
+			var free bool
+			assert.NoError(r.t, r.db.QueryRowContext(t.Context(), isFree[r.dialect]).Scan(&free))
+			return free
+		}, 20*time.Second, 10*time.Millisecond)
+	})
+}
+
+// What lasts beyond the commit on SQLite, whose one connection all handlers share.
 func TestWhatLastsBeyondTheCommitIsInNobodysWayOnSQLite(t *testing.T) {
 	for _, text := range []string{
 		`PRAGMA query_only = ON`, `PRAGMA main.locking_mode = EXCLUSIVE`, `SELECT 1; PRAGMA locking_mode(exclusive)`,
@@ -158,4 +195,88 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWayOnSQLite(t *testing.T) {
 			}
 		})
 	}
+}
+
+// losing are statements that lose their connection.
+var losing = map[sqldb.Dialect]string{sqldb.Postgres: `SELECT pg_terminate_backend(pg_backend_pid())`, sqldb.MySQL: `KILL CONNECTION_ID()`}
+
+// A connection that is lost is not the handler's fault, whatever the handler makes of the
+// statement that met it.
+func TestALossThatTheHandlerIgnores(t *testing.T) {
+	eachServer(t, func(r *rig) {
+		h := r.process().handler(func(ctx context.Context, id string) error {
+			tx, err := inbox.Tx(ctx)
+			if err != nil {
+				return err
+			}
+			_, _ = tx.ExecContext(ctx, losing[r.dialect])
+			_ = r.effect(ctx, id)
+			return r.effect(ctx, id)
+		})
+		var step *dedup.StepError
+		assert.ErrorAs(r.t, h.deliver("a", "payload"), &step)
+		r.exact(0)
+	})
+}
+
+// A handler that does something else for longer than the database lets a transaction stand
+// learns which setting that is, and is not run again for ever. That its process was stopped
+// may be the reason only once; that a connection was lost tells nothing of the handler.
+func TestATransactionThatStandsForTooLong(t *testing.T) {
+	const limit = time.Second
+	pause := func(context.Context, *rig) error { time.Sleep(limit + 500*time.Millisecond); return nil }
+	lose := func(ctx context.Context, r *rig) error {
+		tx, err := inbox.Tx(ctx)
+		if err == nil {
+			_, _ = tx.ExecContext(ctx, losing[r.dialect])
+		}
+		return err
+	}
+	eachServer(t, func(r *rig) {
+		for name, run := range map[string]struct {
+			between func(context.Context, *rig) error
+			goOn    bool
+			idle    bool
+		}{
+			"before a statement":  {pause, true, true},
+			"before the commit":   {pause, false, true},
+			"a connection's loss": {lose, true, false},
+		} {
+			p := r.process(func(i *inbox.Options, o *sqldb.Options) { o.IdleInTransaction, i.Config.IdleTimeout = limit, limit })
+			h := p.handler(func(ctx context.Context, id string) error {
+				err := errors.Join(r.effect(ctx, id), run.between(ctx, r))
+				if err == nil && run.goOn {
+					err = r.effect(ctx, id)
+				}
+				return err
+			})
+			for i := range 3 {
+				err := h.deliver(name, "payload")
+				assert.Equal(r.t, run.idle, errors.Is(err, inbox.ErrIdle), "%s: %v", name, err)
+				var step *dedup.StepError
+				assert.ErrorAs(r.t, err, &step, name)
+				assert.Equal(r.t, !run.idle || i == 0, step != nil && step.Infrastructure(), "%s, delivery %d: %v", name, i, err)
+			}
+		}
+		r.exact(0)
+	})
+}
+
+// A disk that is full is not the handler's fault: its event becomes no dead letter.
+func TestAFullDiskIsNobodysFault(t *testing.T) {
+	r := newRigOn(t, sqldb.SQLite)
+	h := r.process().handler(func(ctx context.Context, id string) error {
+		tx, err := inbox.Tx(ctx)
+		if err != nil {
+			return err
+		}
+		_, _ = tx.ExecContext(ctx, `PRAGMA max_page_count = 1`) // no more than there are
+		_, err = tx.ExecContext(ctx, `INSERT INTO effects (id, n) VALUES (hex(zeroblob(100000)), 1)`)
+		return err
+	})
+	err := h.deliver("a", "payload")
+	var step *dedup.StepError
+	assert.ErrorAs(t, err, &step)
+	assert.ErrorContains(t, err, "full")
+	r.exact(0)
 }

@@ -214,6 +214,7 @@ func (g *Group) runTurn(group *gathering, u *unit) {
 	err := group.inSavepoint(func(tx *sql.Tx) error {
 		t.mu.Lock()
 		t.state, t.tx, t.guard = turnHolding, tx, group.session.guard
+		t.guard.event = t.event
 		close(t.granted)
 		t.mu.Unlock()
 		timer := time.NewTimer(g.config.TurnTimeout)

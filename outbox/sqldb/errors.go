@@ -77,6 +77,24 @@ func IsLost(err error) bool {
 		state == "57P01" || state == "57P02" || state == "57P03" || state == "25P03" || len(state) == 5 && state[:2] == "08"
 }
 
+// IsBroken reports that the database cannot write or read just now, whatever it is asked: its
+// disk is full or fails, or its file may not be written.
+func IsBroken(err error) bool {
+	state, number := codes(err)
+	switch code(err) {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN:
+		return true
+	}
+	return state == "53100" || state == "58030" || number == 1021 || number == 1114
+}
+
+// IsIdle reports that PostgreSQL has ended the connection because a transaction stood for
+// longer than Options.IdleInTransaction without a statement.
+func IsIdle(err error) bool {
+	state, _ := codes(err)
+	return state == "25P03"
+}
+
 // codes are an error's SQLSTATE of PostgreSQL, or its number of MySQL.
 func codes(err error) (state string, number uint16) {
 	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {

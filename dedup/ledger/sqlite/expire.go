@@ -16,8 +16,7 @@ const expireChunk = 200
 // rows count as absent whether they were removed or not, so how often it runs
 // matters to the file's size only.
 //
-// Marks are removed by generations, in the order in which those were made: a
-// generation waits for its youngest mark.
+// Marks are removed by generations: a generation waits for its last mark to expire.
 func (l *Ledger) Expire(ctx context.Context, limit int) (int, error) {
 	removed := 0
 	for more := true; more && (limit <= 0 || removed < limit); {
@@ -57,27 +56,37 @@ func (l *Ledger) expire(ctx context.Context, chunk int) (removed int, more bool,
 	return removed, more, nil
 }
 
-// expireMarks removes marks of the oldest generation, if its last mark has
-// expired, and it when it is empty.
-func (l *Ledger) expireMarks(ctx context.Context, q Querier, chunk int, now int64) (int, error) {
+// expireMarks removes a chunk of marks, of as many generations as it takes.
+func (l *Ledger) expireMarks(ctx context.Context, q Querier, chunk int, now int64) (removed int, err error) {
+	for more := true; more && err == nil && removed < chunk; {
+		var marks int
+		marks, more, err = l.expireOldest(ctx, q, chunk-removed, now)
+		removed += marks
+	}
+	return removed, err
+}
+
+// expireOldest removes marks of a generation whose last mark has expired, and it when it
+// is empty. It reports whether there was one.
+func (l *Ledger) expireOldest(ctx context.Context, q Querier, chunk int, now int64) (removed int, found bool, err error) {
 	var oldest generation
 	var inUse bool
-	err := each(ctx, q, l.sql.oldest, []any{now}, func(result *sql.Rows) error {
+	err = each(ctx, q, l.sql.oldest, []any{now}, func(result *sql.Rows) error {
 		return result.Scan(&oldest.number, &oldest.marks, &oldest.until, &inUse)
 	})
 	if err != nil || oldest.number == 0 {
-		return 0, err
+		return 0, false, err
 	}
 	if inUse {
 		if _, err := l.begin(ctx, q, oldest, now); err != nil {
-			return 0, err
+			return 0, false, err
 		}
 	}
-	removed, err := count(ctx, q, l.sql.expireMarks, oldest.number, chunk)
+	removed, err = count(ctx, q, l.sql.expireMarks, oldest.number, chunk)
 	if err == nil && removed < chunk {
 		_, err = q.ExecContext(ctx, l.sql.dropGeneration, oldest.number)
 	}
-	return removed, err
+	return removed, true, err
 }
 
 func count(ctx context.Context, q Querier, query string, args ...any) (int, error) {

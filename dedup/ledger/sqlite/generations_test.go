@@ -80,3 +80,53 @@ func TestAnOldTableIsNamed(t *testing.T) {
 	_, err = sqlite.Open(t.Context(), db, sqlite.Config{})
 	require.ErrorContains(t, err, "the table hapax_ledger may belong to something else")
 }
+
+// Whatever the generations have, none is left that could go.
+func TestExpireStopsAtNoBoundaryOfAGeneration(t *testing.T) {
+	const chunk, generations = 200, 5
+	inbox := newInboxOf(t, chunk)
+	e := events("order", generations*chunk)
+	for len(e) > 0 {
+		inbox.marks(e[:chunk]...)
+		e = e[chunk:]
+	}
+	inbox.Advance(2 * time.Hour)
+	removed, err := inbox.Expire(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, generations*chunk, removed)
+}
+
+// A generation whose marks last for a longer window than those of others is not looked at
+// each time: with windows of a minute and a week there are many of them.
+func TestExpireLooksAtNoGenerationThatLives(t *testing.T) {
+	inbox := newInboxOf(t, 2)
+	lasting := openLedger(t, inbox.db, sqlite.Config{Window: 48 * time.Hour, Now: inbox.Now, GenerationMarks: 2})
+	long, short := events("long", 8), events("short", 8)
+	inbox.marks(events("first", 1)...)
+	for i := range long { // each in generations with others of its kind
+		require.NoError(t, lasting.Claim(t.Context(), time.Minute, long[i:i+1]))
+		require.NoError(t, lasting.Complete(t.Context(), long[i:i+1]))
+		if i%2 == 1 {
+			inbox.marks(short[i-1 : i+1]...)
+		}
+	}
+	inbox.Advance(2 * time.Hour)
+	removed, err := inbox.Expire(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, 1+len(short), removed)
+	for i := range long {
+		require.Equal(t, is{dedup.Duplicate}, inbox.marks(rival(long[i])))
+	}
+	plan, err := inbox.db.Query(`EXPLAIN QUERY PLAN `+inbox.OldestQuery(), 0)
+	require.NoError(t, err)
+	defer plan.Close()
+	var steps []string
+	for plan.Next() {
+		var id, parent, unused int
+		var step string
+		require.NoError(t, plan.Scan(&id, &parent, &unused, &step))
+		steps = append(steps, step)
+	}
+	require.NoError(t, plan.Err())
+	require.Contains(t, steps, "SEARCH hapax_ledger_generations USING INDEX hapax_ledger_generations_sealed (until<?)")
+}

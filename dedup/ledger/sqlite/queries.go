@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS {table}_generations (
 	until   INTEGER NOT NULL,
 	filter  BLOB
 ) STRICT;
+CREATE INDEX IF NOT EXISTS {table}_generations_sealed ON {table}_generations (until) WHERE filter IS NOT NULL;
 INSERT INTO {table}_generations (number, marks, started, until)
 	SELECT 1, 0, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM {table}_generations);
 CREATE TABLE IF NOT EXISTS {table}_log (
@@ -107,7 +108,15 @@ func newQueries(table string) queries {
 		open:   expand(`INSERT INTO {generations} (number, marks, started, until) VALUES (?1, 0, ?2, 0)`),
 		sealed: expand(`SELECT number FROM {generations} WHERE number < ?1 AND until > ?2`),
 		filter: expand(`SELECT filter FROM {generations} WHERE number = ?1`),
-		oldest: expand(`SELECT number, marks, until, filter IS NULL FROM {generations} WHERE until <= ?1 AND marks > 0 ORDER BY number LIMIT 1`),
+		// Those whose marks last for a longer window are not looked at.
+		oldest: expand(`
+			SELECT * FROM (
+				SELECT number, marks, until, false FROM {generations}
+				WHERE filter IS NOT NULL AND until <= ?1 ORDER BY until LIMIT 1)
+			UNION ALL
+			SELECT number, marks, until, true FROM (SELECT * FROM {generations} ORDER BY number DESC LIMIT 1)
+			WHERE until <= ?1 AND marks > 0
+			LIMIT 1`),
 		expireMarks: expand(`
 			DELETE FROM {marks} WHERE generation = ?1 AND id IN (SELECT id FROM {marks} WHERE generation = ?1 ORDER BY id LIMIT ?2)`),
 		dropGeneration: expand(`DELETE FROM {generations} WHERE number = ?1`),
