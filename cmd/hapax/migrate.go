@@ -81,10 +81,12 @@ func migrateUp() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			named := tables.CheckNames(command.Context())
 			if *asJSON {
-				return printJSON(command.OutOrStdout(), reportMigrations(applied))
+				return errors.Join(printJSON(command.OutOrStdout(), reportMigrations(applied)), named)
 			}
-			if len(applied) == 0 {
+			err = named
+			if len(applied) == 0 && named == nil {
 				_, err = fmt.Fprintln(command.OutOrStdout(), "nothing to do: the schema is current")
 			}
 			for _, m := range applied {
@@ -123,7 +125,7 @@ are pending.`,
 			if pending := tables.Check(command.Context()); err == nil && pending != nil {
 				return exitError{pending, exitFound}
 			}
-			return err
+			return errors.Join(err, tables.CheckNames(command.Context()))
 		})
 	}
 	return command
