@@ -66,16 +66,29 @@ func (s *Service) adminHandler() http.Handler {
 
 // serveDuplicates answers with a DuplicateReport: ?hours=24&limit=100.
 func (s *Service) serveDuplicates(w http.ResponseWriter, r *http.Request) {
-	number := func(name string, fallback int) int {
-		if n, err := strconv.Atoi(r.URL.Query().Get(name)); err == nil && n >= 0 {
-			return n
-		}
-		return fallback
+	hours, wrong := queryNumber(r, "hours", 24)
+	limit, wrongToo := queryNumber(r, "limit", 100)
+	if err := errors.Join(wrong, wrongToo); err != nil {
+		answer(w, http.StatusBadRequest, "query not understood", err)
+		return
 	}
-	report := s.duplicates.report(number("hours", 24), number("limit", 100), time.Now())
+	report := s.duplicates.report(hours, limit, time.Now())
 	report.Service = s.config.Service
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(report)
+}
+
+// queryNumber is a number of a request's query, fallback when it has none.
+func queryNumber(r *http.Request, name string, fallback int) (int, error) {
+	values, given := r.URL.Query()[name]
+	if !given {
+		return fallback, nil
+	}
+	n, err := strconv.Atoi(values[0])
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s is %q, expected a whole number, 0 or more", name, values[0])
+	}
+	return n, nil
 }
 
 func answer(w http.ResponseWriter, status int, text string, err error) {

@@ -18,7 +18,7 @@ import (
 // Diagnose connects to everything a config names and runs the checks that a
 // service with these handlers runs when it starts, without starting anything.
 // handlers maps a handler's name to its topic. It creates and changes nothing,
-// except that the embedded broker's file is made when it is missing. That
+// except that a SQLite file is made when it is missing, and put into WAL mode. That
 // something cannot be reached is a finding.
 func Diagnose(ctx context.Context, cfg *config.Config, logger *slog.Logger, handlers map[string]string) []adapters.Finding {
 	broker, err := OpenBroker(ctx, cfg, logger)

@@ -97,6 +97,11 @@ func (p *probe) version(ctx context.Context, cfg *config.Config, dialect sqldb.D
 	case err != nil:
 		finding.Fatal, finding.Found, finding.Problem = true, "", err.Error()
 		finding.Fix = "run hapax migrate up, as a user who may create tables"
+	case p.about == "sql.dsn":
+		if err := tables.CheckNames(ctx); err != nil {
+			finding.Fatal, finding.Found, finding.Problem = true, "", err.Error()
+			finding.Fix = "use the names of the tables that are there, or another database or sql.schema"
+		}
 	}
 	p.add(finding)
 }

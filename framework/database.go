@@ -67,7 +67,11 @@ func (s *Service) openDatabase(ctx context.Context) (*sqlDatabase, error) {
 		return nil, err
 	}
 	d := &sqlDatabase{db: db, dialect: dialect, names: TableNames(s.config)}
-	if err := s.migrate(ctx, d); err != nil {
+	tables, err := s.migrate(ctx, d)
+	if err == nil {
+		err = tables.CheckNames(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", s.config.Where("sql.dsn"), err), db.Close())
 	}
 	s.database = d
@@ -75,22 +79,22 @@ func (s *Service) openDatabase(ctx context.Context) (*sqlDatabase, error) {
 	return d, nil
 }
 
-func (s *Service) migrate(ctx context.Context, d *sqlDatabase) error {
+func (s *Service) migrate(ctx context.Context, d *sqlDatabase) (*schema.Schema, error) {
 	tables, err := schema.New(d.db, d.dialect, d.names)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := tables.Check(ctx); err == nil || s.config.SQL.Migrate == "check" || !errors.Is(err, schema.ErrNotCurrent) {
-		return err
+		return tables, err
 	}
 	applied, err := tables.Up(ctx)
 	for _, m := range applied {
 		s.logger.Info("migrated database", "migration", m.Name)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: run `hapax migrate up` as a user who may create tables, and set sql.migrate: check", err)
+		return nil, fmt.Errorf("%w: run `hapax migrate up` as a user who may create tables, and set sql.migrate: check", err)
 	}
-	return nil
+	return tables, nil
 }
 
 // every runs work until the service closes. One without a Router is an operator's: it looks

@@ -2,6 +2,8 @@ package framework
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/dedup"
+	"github.com/hapax-go/hapax/framework/config"
 )
 
 // The log is bounded whatever comes: in single duplicates, in event types an hour,
@@ -49,4 +52,28 @@ func TestDuplicateLogIsBounded(t *testing.T) {
 	require.Equal(t, 240+2*duplicateKinds, total, "none is forgotten, only its type")
 	require.Equal(t, duplicateKinds+1, inLastHour, "and the type \"other\"")
 	require.Empty(t, log.report(24, 5, last.Add(25*time.Hour)).Recent)
+}
+
+// A number that is none would be taken for the default: a report of another time than
+// was asked for, or with less in it.
+func TestDuplicatesQuery(t *testing.T) {
+	service := &Service{config: &config.Config{}, duplicates: newDuplicateLog(time.Now())}
+	for query, says := range map[string]string{
+		"":                   "",
+		"?hours=6&limit=0":   "",
+		"?hours=x":           `hours is \"x\", expected a whole number, 0 or more`,
+		"?hours=":            `hours is \"\", expected`,
+		"?hours=1.5":         `hours is \"1.5\", expected`,
+		"?hours=-1":          `hours is \"-1\", expected`,
+		"?limit=all&hours=1": `limit is \"all\", expected`,
+	} {
+		answered := httptest.NewRecorder()
+		service.serveDuplicates(answered, httptest.NewRequest(http.MethodGet, "/duplicates"+query, nil))
+		if says == "" {
+			require.Equal(t, http.StatusOK, answered.Code, query)
+			continue
+		}
+		require.Equal(t, http.StatusBadRequest, answered.Code, query)
+		require.Contains(t, answered.Body.String(), says, query)
+	}
 }

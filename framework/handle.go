@@ -46,7 +46,8 @@ func Handle(s *Service, topic string, fn any, options ...HandleOption) {
 type HandleOption func(*registration)
 
 // To names the topic that returned values go to. Without it a handler can send
-// outputs only with handlers.Emit.
+// outputs only with handlers.Emit: an event for which it returns a value is
+// dead-lettered, as a mistake that no retry can mend.
 func To(topic string) HandleOption { return func(r *registration) { r.to = topic } }
 
 // Name names the handler. It is part of every event's identity and names the

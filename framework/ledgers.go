@@ -102,7 +102,7 @@ func (s *Service) ledgerDatabase(ctx context.Context, dsn config.DSN) (*sqlDatab
 		return nil, fmt.Errorf("%s: %w", s.whereLedger(), err)
 	}
 	d := &sqlDatabase{db: db, dialect: dialect, names: schema.Names{}.WithDefaults()}
-	if err := s.migrate(ctx, d); err != nil {
+	if _, err := s.migrate(ctx, d); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", s.whereLedger(), err), db.Close())
 	}
 	s.ledgerDB = d

@@ -19,7 +19,8 @@ func auditCommand() *cobra.Command {
 		Long: `Prints the SQL that finds effects which were made more than once: rows of a table
 that share what ties an effect to its cause, such as an order's number or the event's
 ID (handlers.IdempotencyKey). With --run it runs the SQL on the database of the sql
-block, in one transaction that reads only.
+block, in one transaction that reads only; a SQLite file is put into WAL mode, as by
+every command, and made when it is missing.
 
 It asks the effects themselves and not what Hapax has noted, so it also finds what
 was made twice before Hapax was there, or around it.

@@ -87,7 +87,6 @@ func strictHelp(root *cobra.Command) {
 			return fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
 		}
 		about.InitDefaultHelpFlag()
-		about.InitDefaultVersionFlag()
 		return about.Help()
 	}
 }

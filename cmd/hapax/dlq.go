@@ -141,6 +141,9 @@ Exit status: 0 also when there are none, 1 they could not be read.`,
 	filter.flags(command)
 	command.Flags().IntVar(&limit, "limit", 100, "show at most this many; 0: all")
 	command.RunE = func(command *cobra.Command, arguments []string) error {
+		if limit < 0 {
+			return fmt.Errorf("--limit is %d, expected at least 0", limit)
+		}
 		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
 			printed := newTable("event ID", "handler", "reason", "attempts", "at", "error")
 			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 6, WidthMax: 60}})

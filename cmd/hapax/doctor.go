@@ -39,7 +39,8 @@ Kafka, RabbitMQ and SQS: those servers do not tell them.
 Topics are those of the arguments, each with the handler that reads it when it has
 another name; without arguments those of the handlers block. When that names none
 either, only broker and databases are checked, and a warning says so. Nothing is
-created or changed, except the embedded broker's file.
+created or changed, but for SQLite files: one that is missing is made, and one that is
+there is put into WAL mode.
 
 Exit status: 0 nothing is unsafe (there may be warnings), 1 the checks could not
 run, 2 something is unsafe.`,

@@ -36,3 +36,15 @@ func TestHelpThatCannotBeWritten(t *testing.T) {
 		require.ErrorIs(t, err, full, line)
 	}
 }
+
+// Nor is a version; main prints the error, and cobra is not to print it too.
+func TestVersionThatCannotBeWritten(t *testing.T) {
+	full := errors.New("no space left on device")
+	var written []string
+	err := runTo(t, strings.NewReader(""), writerFunc(func(text []byte) (int, error) {
+		written = append(written, string(text))
+		return 0, full
+	}), io.Discard, "--version")
+	require.ErrorIs(t, err, full)
+	require.Equal(t, []string{"hapax version " + version() + "\n"}, written)
+}

@@ -40,9 +40,17 @@ Brokers deliver at least once, which means at least twice: crashes before an
 acknowledgement, producer retries and rebalances. hapax demo shows what that
 does to a plain consumer, and what Hapax does about it.`,
 		Example:       "  hapax demo\n  hapax rules\n  hapax bench --broker sqlite",
-		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+	}
+	// Cobra's own flag prints an error of its own, which main then prints again.
+	asked := command.Flags().BoolP("version", "v", false, "version for hapax")
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		if !*asked {
+			return command.Help()
+		}
+		_, err := fmt.Fprintf(command.OutOrStdout(), "hapax version %s\n", version())
+		return err
 	}
 	command.AddCommand(newCommand(), demo.Command(), bench.Command(), rulesCommand(), configCommand(), doctorCommand(), dlqCommand(), publishCommand(), tailCommand(), duplicatesCommand(), auditCommand(), relayCommand(), outboxCommand(), migrateCommand())
 	return withConventions(command)

@@ -175,3 +175,12 @@ func TestTablesThatCannotBeWritten(t *testing.T) {
 		require.ErrorIs(t, err, full, arguments)
 	}
 }
+
+// A limit below zero is a mistake, and not "no limit".
+func TestLimitsBelowZero(t *testing.T) {
+	file := writeConfig(t, embedded(t, ""))
+	for _, arguments := range [][]string{{"tail", "orders", "--no-follow"}, {"dlq", "list", "orders"}} {
+		_, err := run(t, append(arguments, "-f", file, "--limit", "-1")...)
+		require.EqualError(t, err, "--limit is -1, expected at least 0", arguments)
+	}
+}

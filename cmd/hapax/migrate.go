@@ -81,10 +81,12 @@ func migrateUp() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			named := tables.CheckNames(command.Context())
 			if *asJSON {
-				return printJSON(command.OutOrStdout(), reportMigrations(applied))
+				return errors.Join(printJSON(command.OutOrStdout(), reportMigrations(applied)), named)
 			}
-			if len(applied) == 0 {
+			err = named
+			if len(applied) == 0 && named == nil {
 				_, err = fmt.Fprintln(command.OutOrStdout(), "nothing to do: the schema is current")
 			}
 			for _, m := range applied {
@@ -101,7 +103,8 @@ func migrateStatus() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "status",
 		Short: "List the migrations, and which have run",
-		Long: `Lists the migrations, and which have run. It only reads.
+		Long: `Lists the migrations, and which have run. It only reads; a SQLite file that is missing
+is made, empty, and one that is there is put into WAL mode.
 
 Exit status: 0 the schema is current, 1 it could not be looked at, 2 migrations
 are pending.`,
@@ -123,7 +126,7 @@ are pending.`,
 			if pending := tables.Check(command.Context()); err == nil && pending != nil {
 				return exitError{pending, exitFound}
 			}
-			return err
+			return errors.Join(err, tables.CheckNames(command.Context()))
 		})
 	}
 	return command
@@ -148,7 +151,8 @@ func migrateSQL() *cobra.Command {
 		Long: `Prints all migrations as plain SQL, for people who run their own. It ends with
 what notes that they have run, so that services and hapax migrate status are
 content with it. The database is connected to, since its kind decides about the
-SQL, and not changed.`,
+SQL, and not changed, but that a SQLite file that is missing is made, empty, and one
+that is there is put into WAL mode.`,
 		Example: "  hapax migrate sql > db/migrations/0042_hapax.sql",
 		Args:    cobra.NoArgs,
 	}

@@ -57,6 +57,9 @@ Exit status: 0, 1 the topic cannot be read.`,
 	command.Flags().IntVar(&limit, "limit", 0, "end after this many messages; 0: no limit")
 	command.Flags().BoolVar(&stay, "no-follow", false, "end where the topic ends now")
 	command.RunE = func(command *cobra.Command, arguments []string) error {
+		if limit < 0 {
+			return fmt.Errorf("--limit is %d, expected at least 0", limit)
+		}
 		since, err := beginning(from, time.Now())
 		if err != nil {
 			return err

@@ -37,7 +37,8 @@ func (s SQL) Enabled() bool { return s.DSN != "" }
 
 // Inbox is the table of processed events. It is kept for dedup.window.
 type Inbox struct {
-	// Table is the table's name. Default hapax_inbox.
+	// Table is the table's name. A database, or schema, has its tables under one set
+	// of names, that of the first migration. Default hapax_inbox.
 	Table string `yaml:"table" pattern:"^[a-z_][a-z0-9_]{0,47}$"`
 	// GroupSize is how many concurrent deliveries may share a transaction. 1: a
 	// transaction each. PostgreSQL and MySQL take no more than 128. Default 128.
@@ -49,7 +50,8 @@ type Inbox struct {
 
 // Outbox is the table of messages to publish.
 type Outbox struct {
-	// Table is the table's name. Default hapax_outbox.
+	// Table is the table's name. A database, or schema, has its tables under one set
+	// of names, that of the first migration. Default hapax_outbox.
 	Table string `yaml:"table" pattern:"^[a-z_][a-z0-9_]{0,47}$"`
 	// Retention is how long published rows are kept for reports. 0: they leave
 	// as soon as they are published. Default 1d.

@@ -10,7 +10,7 @@
 // Which migrations have run is kept in a table of its own, hapax_migrations, so that
 // it does not meet the application's migrations, whatever tool runs those. The
 // names of all tables can be chosen, once: a database migrated under some names
-// does not know of others.
+// does not know of others, which CheckNames tells.
 //
 // # Writing a migration
 //

@@ -185,3 +185,20 @@ func (s *Schema) Check(ctx context.Context) error {
 	}
 	return fmt.Errorf("%w: %d of its %d migrations have not run: run `hapax migrate up`, or apply the output of `hapax migrate sql`, or set sql.migrate: auto", ErrNotCurrent, pending, len(list))
 }
+
+// CheckNames reports an inbox or an outbox that is not there although the migrations have
+// run: they ran under other names, of which a database has one set. Up cannot mend that.
+// It only reads; a table that this user may not read is there.
+func (s *Schema) CheckNames(ctx context.Context) error {
+	for _, table := range []sqldb.Table{s.names.InboxTable(), s.names.OutboxTable()} {
+		name := s.dialect.Quote(table)
+		rows, err := s.db.QueryContext(ctx, "SELECT 1 FROM "+name+" LIMIT 0")
+		if err == nil {
+			err = errors.Join(rows.Err(), rows.Close())
+		}
+		if err != nil && sqldb.IsMissing(err) {
+			return fmt.Errorf("table %s is missing, but the migrations of its database have run: under other names, or it was dropped: a database has its tables under one set of names, so set sql.inbox.table and sql.outbox.table to those, or give this service a database or a sql.schema of its own", name)
+		}
+	}
+	return nil
+}

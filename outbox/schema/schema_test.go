@@ -177,6 +177,24 @@ func TestASchemaWithTheNameOfAReservedWord(t *testing.T) {
 	require.NoError(t, db.QueryRow(`SELECT count(*) FROM "user".hapax_inbox`).Scan(&rows))
 }
 
+// A database that was migrated under some names has no tables of others, and says so.
+func TestTablesUnderOtherNames(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, dialect sqldb.Dialect, dsn string) {
+		first, _ := open(t, dialect, dsn, schema.Names{})
+		_, err := first.Up(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, first.CheckNames(t.Context()))
+		for name, names := range map[string]schema.Names{"own_inbox": {Inbox: "own_inbox"}, "own_outbox": {Outbox: "own_outbox"}} {
+			other, _ := open(t, dialect, dsn, names)
+			applied, err := other.Up(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, applied)
+			require.NoError(t, other.Check(t.Context()))
+			require.ErrorContains(t, other.CheckNames(t.Context()), "table "+dialect.QuoteName(name)+" is missing, but the migrations of its database have run")
+		}
+	})
+}
+
 func TestNamesAreChecked(t *testing.T) {
 	db := sqldbtest.Open(t, sqldbtest.New(t, sqldb.SQLite), sqldb.Options{})
 	for want, names := range map[string]schema.Names{

@@ -148,11 +148,21 @@ func TestOptionsAreChecked(t *testing.T) {
 		{Options{Name: "yes"}, `name is "yes", which YAML does not read as text, and manifests are YAML: choose another`},
 		{Options{Name: "migrate", SQL: "sqlite"}, `name is "migrate", which is the command that makes the service's own tables, and would take its place in bin and in the image: choose another`},
 		{Options{Name: "shop", Module: "a b"}, `module is "a b", expected a path such as example.com/orders: malformed import path "a b": invalid char ' '`},
+		{Options{Name: "shop", Module: "fmt"}, `module is "fmt", which is a package of Go's standard library and does not build as another module: expected a path such as example.com/orders`},
+		{Options{Name: "shop", Module: "net/http"}, `module is "net/http", which is a package of Go's standard library and does not build as another module: expected a path such as example.com/orders`},
+		{Options{Name: "shop", Module: "std"}, `module is "std", which is a package of Go's standard library and does not build as another module: expected a path such as example.com/orders`},
+		{Options{Name: "shop", Module: "C"}, `module is "C", which is kept for Go itself and does not build as another module: expected a path such as example.com/orders`},
+		{Options{Name: "shop", Module: "toolchain"}, `module is "toolchain", which is kept for Go itself and does not build as another module: expected a path such as example.com/orders`},
+		{Options{Name: "shop", Module: "example.com/vendor/shop"}, `module is "example.com/vendor/shop", which is kept for Go itself and does not build as another module: expected a path such as example.com/orders`},
+		{Options{Name: "shop", Module: "github.com/hapax-go/hapax"}, `module is "github.com/hapax-go/hapax", which is the framework's own and does not build as another module: expected a path such as example.com/orders`},
 		{Options{Name: "shop", Broker: "pigeon"}, `broker is "pigeon", expected one of sqlite, kafka, rabbitmq, sqs-fifo, sqs, redis`},
 		{Options{Name: "shop", SQL: "oracle"}, `sql is "oracle", expected one of none, postgres, mysql, sqlite`},
 	} {
 		_, err := Files(test.options)
 		require.EqualError(t, err, test.want)
+	}
+	for _, builds := range []string{"shop", "main", "net/shop", "internal/shop", "example.com/internal/shop", "example.com/fmt"} {
+		require.NoError(t, CheckModule(builds), builds)
 	}
 }
 

@@ -2,6 +2,8 @@ package scaffold
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,5 +103,33 @@ func CheckModule(path string) error {
 	if err := module.CheckImportPath(path); err != nil {
 		return fmt.Errorf("module is %q, expected a path such as example.com/orders: %w", path, err)
 	}
+	whose := ""
+	switch {
+	case path == frameworkModule:
+		whose = "the framework's own"
+	case slices.Contains(goWords, path), slices.Contains(strings.Split(path, "/"), "vendor"):
+		whose = "kept for Go itself"
+	case standard(path):
+		whose = "a package of Go's standard library"
+	}
+	if whose != "" {
+		return fmt.Errorf("module is %q, which is %s and does not build as another module: expected a path such as example.com/orders", path, whose)
+	}
 	return nil
+}
+
+// goWords are the words that go.mod and the go command take for other than a module's path,
+// without their being packages.
+var goWords = []string{"C", "all", "go", "toolchain"}
+
+// standard reports whether a path is that of a package, or of packages, that come with Go.
+// Those have no dot in front. Without a go command nothing is known.
+func standard(path string) bool {
+	if first, _, _ := strings.Cut(path, "/"); strings.Contains(first, ".") {
+		return false
+	}
+	command := exec.Command("go", "list", "-find", "-e", "-f", "{{.Standard}}", "--", path)
+	command.Dir, command.Env = os.TempDir(), append(os.Environ(), "GOWORK=off", "GOFLAGS=")
+	output, err := command.Output()
+	return err == nil && strings.HasPrefix(string(output), "true")
 }
