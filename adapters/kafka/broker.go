@@ -29,7 +29,7 @@ var ErrClosed = errors.New("kafka broker is closed")
 // adapters.Broker.
 type Broker struct {
 	config Config
-	// client publishes outside of transactions, and carries what admin asks.
+	// client publishes single messages outside of transactions, and carries what admin asks.
 	client *kgo.Client
 	admin  *kadm.Client
 	names  sync.Map // logical name → Kafka's, of topics published to
@@ -41,6 +41,7 @@ type Broker struct {
 	transactionsV2 bool
 
 	renewals renewals
+	loners   loners
 
 	idMemory atomic.Int64
 	counters counters
@@ -58,12 +59,10 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 	if err := config.complete(); err != nil {
 		return nil, err
 	}
-	// No linger: while requests are on their way, what concurrent callers publish
-	// gathers by itself.
-	// What is published here may be given up while a request is on its way and nobody
-	// knows its outcome: the callers publish again, under the same event IDs.
 	letters := new(sync.Map)
-	client, err := config.newClient(roleShared, append(config.producing(roleShared, letters), kgo.ProducerLinger(0), kgo.AllowIdempotentProduceCancellation())...)
+	// No linger: while requests are on their way, what concurrent callers publish gathers
+	// by itself.
+	client, err := config.newPlainProducer(letters, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open kafka client: %w", err)
 	}
@@ -150,6 +149,7 @@ func (b *Broker) Close() error {
 		closing.Go(func() { errs[i] = s.Close() })
 	}
 	closing.Wait()
+	b.closeLoners()
 	b.client.Close()
 	return errors.Join(errs...)
 }

@@ -100,6 +100,13 @@ func (c *Config) producing(r role, letters *sync.Map) []kgo.Opt {
 	}
 }
 
+// newPlainProducer opens a client that publishes outside of transactions. What it has may be
+// given up while a request is on its way and nobody knows its outcome: the callers publish
+// again, under the same event IDs.
+func (c *Config) newPlainProducer(letters *sync.Map, linger time.Duration) (*kgo.Client, error) {
+	return c.newClient(roleShared, append(c.producing(roleShared, letters), kgo.ProducerLinger(linger), kgo.AllowIdempotentProduceCancellation())...)
+}
+
 // batchOverhead is what a batch of one record takes besides its key, headers and
 // value.
 const batchOverhead = 1024

@@ -59,6 +59,109 @@ func TestCommitOutOfTime(t *testing.T) {
 	require.NoError(t, fault.Check(fault.Observation{Expected: sent.Expected(), Effects: r.effects(), Left: map[string]int64{}, MayNotRedeliver: true}).Err())
 }
 
+// A rebalance takes longer than a transaction may, as when the member that is to divide the
+// partitions dies: this one keeps its partitions, and what was acked already is committed.
+func TestRebalanceOutlastsATransaction(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	config := fast(cluster.ListenAddrs())
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	o := order{Name: "one", Input: newTopic(t), Group: "group", Brokers: cluster.ListenAddrs()}
+	o.Output = o.Input + ".out"
+	sent := &fault.Sent{}
+	require.NoError(t, send(broker.Publisher(), o.Input, fault.Workload{Seed: 24, Events: 20}, sent))
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "maker"})
+	require.NoError(t, err)
+	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(o.Output))
+	var first atomic.Int64
+	cluster.ControlKey(kmsg.TxnOffsetCommit.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		first.CompareAndSwap(0, time.Now().UnixNano())
+		if time.Since(time.Unix(0, first.Load())) > 5*config.TransactionTimeout/4 {
+			return nil, nil, false
+		}
+		return refuseOffsets(request.(*kmsg.TxnOffsetCommitRequest), kerr.RebalanceInProgress), nil, true
+	})
+	r := newReader(t, cluster.ListenAddrs(), o.Output)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- service(ctx, o, func(fault.Delivery) {}) }()
+	defer func() { stop(); require.NoError(t, <-ended) }()
+	require.Eventually(t, func() bool { return r.count() >= 20 }, 20*time.Second, 10*time.Millisecond, "events are never handled again")
+	require.NoError(t, fault.Check(fault.Observation{Expected: sent.Expected(), Effects: r.effects(), Left: map[string]int64{}, MayNotRedeliver: true}).Err())
+}
+
+func refuseOffsets(request *kmsg.TxnOffsetCommitRequest, why *kerr.Error) kmsg.Response {
+	answer := request.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
+	for _, topic := range request.Topics {
+		answered := kmsg.NewTxnOffsetCommitResponseTopic()
+		answered.Topic = topic.Topic
+		for _, partition := range topic.Partitions {
+			part := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+			part.Partition, part.ErrorCode = partition.Partition, why.Code
+			answered.Partitions = append(answered.Partitions, part)
+		}
+		answer.Topics = append(answer.Topics, answered)
+	}
+	return answer
+}
+
+// A transaction of four messages is aborted, and the next one has two of them: killed behind
+// it, the consumer would lose the others if their offsets were committed already.
+func TestOffsetsOfAnAbortedTransaction(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	config := fast(cluster.ListenAddrs())
+	config.Partitions = 1
+	broker, err := kafka.Open(t.Context(), config)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close()) }()
+	o := order{Name: "one", Input: newTopic(t), Group: "group", Brokers: cluster.ListenAddrs(), MaxTime: 500 * time.Millisecond}
+	o.Output = o.Input + ".out"
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "maker"})
+	require.NoError(t, err)
+	for _, topic := range []string{o.Input, o.Output} {
+		require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic))
+	}
+	require.NoError(t, send(broker.Publisher(), o.Input, fault.Workload{Seed: 25, Events: 4, Keys: 1000}, &fault.Sent{}))
+	offsets := make(chan int64, 100)
+	refused := false
+	cluster.ControlKey(kmsg.TxnOffsetCommit.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		commit := request.(*kmsg.TxnOffsetCommitRequest)
+		offsets <- commit.Topics[0].Partitions[0].Offset
+		if refused {
+			return nil, nil, false
+		}
+		refused = true
+		return refuseOffsets(commit, kerr.GroupAuthorizationFailed), nil, true
+	})
+	var all sync.WaitGroup // the handlers end together, so that one transaction has them all
+	all.Add(4)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- service(ctx, o, func(fault.Delivery) { all.Done(); all.Wait() }) }()
+	defer func() { stop(); require.NoError(t, <-ended) }()
+	next := func() int64 {
+		select {
+		case offset := <-offsets:
+			return offset
+		case <-within(t, 20*time.Second).Done():
+			require.FailNow(t, "the messages are not committed")
+			return 0
+		}
+	}
+	require.EqualValues(t, 4, next(), "one transaction does not have them all")
+	require.LessOrEqual(t, next(), int64(2)) // less if a later one of them was done first
+	require.EqualValues(t, 4, next())
+}
+
 // A consumer is told to stop while its producer, whose ID was refused, asks for the next
 // one, and nobody answers for the time being.
 func TestStopWithoutAProducerID(t *testing.T) {

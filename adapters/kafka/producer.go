@@ -125,9 +125,9 @@ func (tx *transaction) commitOffsets(ctx context.Context, member string, generat
 
 // judge finds out what the refusal of an offset commit means. A member unknown to
 // the group has lost everything. One of another generation may be in the middle of
-// a rebalance and keep its partitions; it will soon know the new generation. A
-// member that never learns of one is cut off, and counts as lost after the session
-// timeout.
+// a rebalance and keep its partitions: it knows the new generation soon, or, if the
+// rebalance lasts, after some more tries. A member that never learns of one is cut off,
+// and the group forgets it.
 func (tx *transaction) judge(ctx context.Context, member string, generation int32, err error) error {
 	switch {
 	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.GroupIDNotFound), errors.Is(err, kerr.FencedMemberEpoch):
@@ -136,8 +136,6 @@ func (tx *transaction) judge(ctx context.Context, member string, generation int3
 	default:
 		return fmt.Errorf("commit offsets: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, tx.consumer.broker.config.SessionTimeout)
-	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -146,8 +144,8 @@ func (tx *transaction) judge(ctx context.Context, member string, generation int3
 		}
 		select {
 		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("commit offsets: %w: %w", err, errRefused)
+		case <-ctx.Done(): // not errRefused: nobody would hand out again what was acked
+			return fmt.Errorf("commit offsets: %w", err)
 		}
 	}
 }

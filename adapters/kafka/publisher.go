@@ -12,7 +12,7 @@ import (
 )
 
 // publisher implements message.Publisher outside of transactions: idempotent, and
-// acknowledged by all replicas in sync. What concurrent callers publish travels in
+// acknowledged by all replicas in sync. Single messages of concurrent callers travel in
 // common batches.
 type publisher struct {
 	broker *Broker
@@ -20,9 +20,10 @@ type publisher struct {
 }
 
 // Publish returns when the messages are durable, after Config.DeliveryTimeout, or when
-// the broker is closed. On an error some of them may be published; publish them again
-// with the same event IDs. Messages that others publish to the same partitions meanwhile
-// fail with those whose time is over, or they would overtake them.
+// the broker is closed. On an error some of them may be published, of each partition those
+// that come first; publish them again with the same event IDs. Single messages that others
+// publish to the same partitions meanwhile fail with those whose time is over, or they would
+// overtake them.
 func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	if p.closed.Load() || p.broker.isClosed() {
 		return fmt.Errorf("publish to %q: %w", topic, ErrClosed)

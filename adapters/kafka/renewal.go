@@ -33,27 +33,35 @@ func (b *Broker) renewed(topic string) int {
 	return b.renewals.counts[topic]
 }
 
-// renew makes the shared client look a topic up anew, unless another caller has done
-// so since the count was seen: purging fails what is buffered, and by now that may
+// renew makes a client look a topic up anew, unless it is the shared one and another caller
+// has done so since the count was seen: purging fails what is buffered, and by now that may
 // be the records of those who went on with the new topic.
-func (b *Broker) renew(topic string, seen int) {
+func (b *Broker) renew(client producer, topic string, seen int) {
 	b.renewals.mu.Lock()
 	defer b.renewals.mu.Unlock()
-	if b.renewals.counts[topic] == seen {
-		b.topics.Delete(topic)
-		b.client.PurgeTopicsFromClient(topic)
+	if client == b.client && b.renewals.counts[topic] != seen {
+		return
+	}
+	b.topics.Delete(topic)
+	client.PurgeTopicsFromClient(topic)
+	if client == b.client {
 		b.renewals.counts[topic]++
 	}
+}
+
+// producer is the shared client, or a loner.
+type producer interface {
+	ProduceSync(ctx context.Context, records ...*kgo.Record) kgo.ProduceResults
+	PurgeTopicsFromClient(topics ...string)
 }
 
 // renewPause is between two tries, because brokers learn of a topic one after the
 // other.
 const renewPause = 50 * time.Millisecond
 
-// produce publishes records of one topic with the shared client, outside of
-// transactions. What fails because the topic is another one now is sent again, in its
-// order.
-func (b *Broker) produce(ctx context.Context, topic string, records []*kgo.Record) error {
+// produceWith publishes records of one topic with a client, outside of transactions. What
+// fails because the topic is another one now is sent again, in its order.
+func (b *Broker) produceWith(ctx context.Context, client producer, topic string, records []*kgo.Record) error {
 	for try := 1; ; try++ {
 		seen := b.renewed(topic)
 		if _, err := b.ready(ctx, topic); err != nil {
@@ -61,11 +69,12 @@ func (b *Broker) produce(ctx context.Context, topic string, records []*kgo.Recor
 		}
 		failed := map[*kgo.Record]bool{}
 		var failure error
-		for _, result := range b.client.ProduceSync(ctx, records...) {
+		for _, result := range client.ProduceSync(ctx, records...) {
 			if result.Err != nil {
 				failed[result.Record] = true
 				failure = result.Err
-				if !replaced(result.Err) && b.renewed(topic) == seen {
+				purged := client == b.client && b.renewed(topic) != seen // by another caller
+				if !replaced(result.Err) && !purged {
 					return result.Err
 				}
 			}
@@ -73,16 +82,21 @@ func (b *Broker) produce(ctx context.Context, topic string, records []*kgo.Recor
 		if failure == nil || try == 5 {
 			return failure
 		}
-		b.renew(topic, seen)
+		b.renew(client, topic, seen)
 		var again []*kgo.Record
 		for _, r := range records {
-			if failed[r] { // a copy: the client has written into it
-				again = append(again, &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers})
+			if failed[r] {
+				again = append(again, unsent(r))
 			}
 		}
 		records = again
 		time.Sleep(time.Duration(try-1) * renewPause)
 	}
+}
+
+// unsent is a copy of a record that the client has written into.
+func unsent(r *kgo.Record) *kgo.Record {
+	return &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers}
 }
 
 // rejoin makes the consumer a new member of the group if its topic is another one
