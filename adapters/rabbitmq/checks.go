@@ -96,7 +96,7 @@ var errOtherType = errors.New("the queue is of another type")
 
 // compareQueue declares a queue that exists, and says what is not as it should be.
 func (b *Broker) compareQueue(conn *amqp.Connection, queue string, arguments amqp.Table) (findings []adapters.Finding) {
-	err := declareAsItIs(conn, queue, arguments, func(d difference) error {
+	is, err := declareAsItIs(conn, queue, arguments, func(d difference) error {
 		finding := adapters.Finding{
 			Name: "rabbitmq-queue-differs", About: queue, Problem: fmt.Sprintf("%s differs: %s", d.name, d.refusal.Reason),
 			Fix: "let the consumers empty the queue, delete it, and start the service again; or set the argument by a policy",
@@ -112,6 +112,9 @@ func (b *Broker) compareQueue(conn *amqp.Connection, queue string, arguments amq
 		findings = append(findings, finding)
 		return nil
 	})
+	if problem, fix := judgeReturns(is); err == nil && problem != "" {
+		findings = append(findings, adapters.Finding{Name: FindingLimits, About: queue, Fatal: true, Problem: "the queue " + problem, Fix: fix})
+	}
 	switch {
 	case errors.Is(err, errOtherType):
 	case err != nil:

@@ -49,7 +49,7 @@ type Config struct {
 	Partitions int
 	// PartitionBy says how messages are dealt to partitions. Default BySlots.
 	PartitionBy PartitionBy
-	// AllowLimits puts up with queues that have limits, of length or age say, beyond
+	// AllowLimits puts up with queues that have limits, of length, age or deliveries, beyond
 	// which they drop messages that nobody has processed. Default off: one that exists
 	// with such a limit is refused.
 	AllowLimits bool

@@ -190,6 +190,65 @@ func TestLettersHaveNoLimit(t *testing.T) {
 	}
 }
 
+// Who was to keep a topic's letters did not come to the end of it. The next start does, or
+// what the server dead-letters would wait where nobody sees it.
+func TestLettersAreKeptAtTheNextStart(t *testing.T) {
+	t.Parallel()
+	quorum := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
+	for name, before := range map[string]func(t *testing.T, broker *rabbitmq.Broker, topic, letters string){
+		"killed before the binding": func(t *testing.T, _ *rabbitmq.Broker, _, letters string) {
+			_, err := raw(t).QueueDeclare(letters, true, false, false, false, quorum)
+			require.NoError(t, err)
+			require.NoError(t, raw(t).ExchangeDeclare(letters, amqp.ExchangeFanout, true, false, false, false, nil))
+		},
+		"the queue was refused, and deleted": func(t *testing.T, broker *rabbitmq.Broker, topic, letters string) {
+			channel := raw(t)
+			_, err := channel.QueueDeclare(letters, true, false, false, false, nil)
+			require.NoError(t, err)
+			require.ErrorContains(t, initialize(t, broker, topic), "not of type quorum")
+			_, err = channel.QueueDelete(letters, false, false, false)
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broker, topic := opened(t, nil), newTopic(t)
+			letters := dedup.DeadLetterTopic(topic)
+			before(t, broker, topic, letters)
+			require.NoError(t, initialize(t, broker, topic))
+			channel := raw(t)
+			require.NoError(t, channel.Publish(letters, "", true, false, amqp.Publishing{MessageId: "letter"}))
+			require.Eventually(t, func() bool {
+				_, found, err := channel.Get(letters, true)
+				return err == nil && found
+			}, 10*time.Second, 20*time.Millisecond, "nobody keeps the letter")
+		})
+	}
+}
+
+// A queue of letters that was deleted, because a group reads them, is not made again.
+func TestLettersThatAGroupReadsAreNotKept(t *testing.T) {
+	t.Parallel()
+	broker, topic := opened(t, nil), newTopic(t)
+	letters := dedup.DeadLetterTopic(topic)
+	require.NoError(t, initialize(t, broker, topic))
+	require.NoError(t, initialize(t, broker, letters))
+	_, err := raw(t).QueueDelete(letters, false, false, false)
+	require.NoError(t, err)
+	require.NoError(t, initialize(t, broker, topic))
+	_, err = raw(t).QueueDeclarePassive(letters, true, false, false, false, nil)
+	var refused *amqp.Error
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, amqp.NotFound, refused.Code)
+}
+
+func initialize(t *testing.T, broker *rabbitmq.Broker, topic string) error {
+	t.Helper()
+	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group", MaxDeliveries: 3})
+	require.NoError(t, err)
+	return subscriber.(message.SubscribeInitializer).SubscribeInitialize(topic)
+}
+
 // What was looked at is there for the next look, at once.
 func TestLettersAreBackWhenTheLookEnds(t *testing.T) {
 	t.Parallel()

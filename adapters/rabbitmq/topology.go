@@ -142,19 +142,22 @@ func (b *Broker) queueArguments(conn *amqp.Connection, topic string, subscriptio
 // and delete it, and no service should stand still for that. But one that promises
 // other things is refused; see judge.
 func (b *Broker) declareQueue(conn *amqp.Connection, queue string, arguments amqp.Table) error {
-	var first string
-	err := declareAsItIs(conn, queue, arguments, func(d difference) error {
+	var first *amqp.Error
+	is, err := declareAsItIs(conn, queue, arguments, func(d difference) error {
 		name, problem, fix := b.judge(d)
 		switch {
 		case name != "" && !(name == FindingLimits && b.config.AllowLimits):
 			return fmt.Errorf("it exists, and %s: %w; %s", problem, d.refusal, fix)
-		case first == "":
-			first = d.refusal.Reason
+		case first == nil:
+			first = d.refusal
 		}
 		return nil
 	})
-	if err == nil && first != "" {
-		b.noteDifference(queue, first)
+	if err == nil && first != nil {
+		if problem, fix := judgeReturns(is); problem != "" && !b.config.AllowLimits {
+			return fmt.Errorf("declare queue %q: it exists, and %s: %w; %s", queue, problem, first, fix)
+		}
+		b.noteDifference(queue, first.Reason)
 	}
 	return wrap(err, "declare queue %q", queue)
 }
@@ -169,8 +172,9 @@ type difference struct {
 
 // declareAsItIs declares a queue with the arguments that it has, if it exists. The
 // server refuses others, and names one that differs; with that one taken over it names
-// the next. Each is told first, and an error of tell ends it.
-func declareAsItIs(conn *amqp.Connection, queue string, arguments amqp.Table, tell func(difference) error) error {
+// the next. Each is told first, and an error of tell ends it. It returns the arguments that
+// the queue has, of those that were asked for or differ.
+func declareAsItIs(conn *amqp.Connection, queue string, arguments amqp.Table, tell func(difference) error) (amqp.Table, error) {
 	arguments = maps.Clone(arguments) // the caller may want them for another queue
 	for range len(arguments) + len(loses) + 4 {
 		err := onChannel(conn, func(channel *amqp.Channel) error {
@@ -179,15 +183,15 @@ func declareAsItIs(conn *amqp.Connection, queue string, arguments amqp.Table, te
 		})
 		d := difference{}
 		if !errors.As(err, &d.refusal) || d.refusal.Code != amqp.PreconditionFailed {
-			return err
+			return arguments, err
 		}
 		words := inequivalent.FindStringSubmatch(d.refusal.Reason)
 		if words == nil {
-			return err
+			return arguments, err
 		}
 		d.name, d.asked, d.is = words[1], arguments[words[1]], words[2]
 		if err := tell(d); err != nil {
-			return err
+			return arguments, err
 		}
 		if d.is == "" {
 			delete(arguments, d.name)
@@ -195,7 +199,7 @@ func declareAsItIs(conn *amqp.Connection, queue string, arguments amqp.Table, te
 			arguments[d.name] = argument(d.is, words[3], d.asked)
 		}
 	}
-	return errors.New("it exists with other arguments: delete it once it is empty")
+	return arguments, errors.New("it exists with other arguments: delete it once it is empty")
 }
 
 // FindingLimits is the name of the finding about a queue that drops messages.
@@ -219,6 +223,18 @@ func (b *Broker) judge(d difference) (name, problem, fix string) {
 			"let the consumers empty the queue, delete it, and start the service again; or, if order within each process is enough, set consumer.ordering: key and rabbitmq.single_active_consumer: false, without rabbitmq.partitions"
 	}
 	return "", "", ""
+}
+
+// judgeReturns says that a queue drops what came back too often, because it has no place to
+// move it to, and what to do about it; empty: it does not.
+func judgeReturns(is amqp.Table) (problem, fix string) {
+	limit, limited := is["x-delivery-limit"]
+	_, moves := is["x-dead-letter-exchange"]
+	if !limited || moves || fmt.Sprint(limit) == "-1" {
+		return "", ""
+	}
+	return fmt.Sprintf("has x-delivery-limit=%v and no x-dead-letter-exchange: it drops messages that come back more often, which nobody has processed", limit),
+		"let the consumers empty the queue, delete it, and start the service again; or, if a policy gives it a dead-letter exchange, allow " + FindingLimits
 }
 
 // inequivalent reads the server's words about an argument, and what the queue has.

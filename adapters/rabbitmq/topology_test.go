@@ -45,11 +45,23 @@ func TestQueueThatDiffers(t *testing.T) {
 // group as well as any of its partitions.
 func TestQueueThatLosesMessages(t *testing.T) {
 	t.Parallel()
-	for variant, partitions := range map[string]int{"_group": 0, "%partition-1_group": 2} {
-		t.Run(variant, func(t *testing.T) {
-			topic, config := newTopic(t), partitioned(partitions, "")
-			queue := topic + variant
-			_, err := raw(t).QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-max-length": 1, "x-single-active-consumer": true})
+	const lengths = "x-max-length=1: it drops messages that nobody has processed"
+	for name, test := range map[string]struct {
+		variant    string
+		partitions int
+		limit      string
+		value      int
+		want       string
+	}{
+		"one queue":                          {"_group", 0, "x-max-length", 1, lengths},
+		"a partition":                        {"%partition-1_group", 2, "x-max-length", 1, lengths},
+		"what came back, with nowhere to go": {"_group", 0, "x-delivery-limit", 3, "x-delivery-limit=3 and no x-dead-letter-exchange: it drops messages"},
+		"what came back too often for the service too": {"_group", 0, "x-delivery-limit", 20, "x-delivery-limit=20 and no x-dead-letter-exchange: it drops messages"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic, config := newTopic(t), partitioned(test.partitions, "")
+			queue := topic + test.variant
+			_, err := raw(t).QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum", test.limit: test.value, "x-single-active-consumer": true})
 			require.NoError(t, err)
 			broker := opened(t, config)
 			findings := broker.Checks(t.Context(), []adapters.Use{{Topic: topic, Group: "group", Strategy: dedup.StrategyNone}})
@@ -57,11 +69,12 @@ func TestQueueThatLosesMessages(t *testing.T) {
 			require.GreaterOrEqual(t, limits, 0, "%+v", findings)
 			require.True(t, findings[limits].Fatal)
 			require.Equal(t, queue, findings[limits].About)
+			require.Contains(t, findings[limits].Problem, test.want)
 
 			subscriber, err := broker.Subscriber(adapters.Subscription{Group: "group"})
 			require.NoError(t, err)
 			_, err = subscriber.Subscribe(t.Context(), topic)
-			require.ErrorContains(t, err, "x-max-length=1: it drops messages that nobody has processed")
+			require.ErrorContains(t, err, test.want)
 			require.ErrorContains(t, err, queue)
 			subscribe(t, opened(t, func(c *rabbitmq.Config) { config(c); c.AllowLimits = true }), topic, nil)
 		})
