@@ -67,8 +67,8 @@ type partitions interface {
 // register makes the marks last for the window at least. Where services share a
 // table, the longest of their windows counts.
 func (m *marks) register(ctx context.Context) error {
-	if m.dialect == sqldb.SQLite {
-		return nil
+	if ours, is := m.sql.(*sqliteMarks); is {
+		return ours.register(ctx, m.db, m.window)
 	}
 	list, err := m.generations(ctx, m.db)
 	if err != nil {
@@ -181,10 +181,15 @@ const expireChunk = 500
 
 // expire removes expired marks of SQLite, which has no partitions.
 func (m *marks) expire(ctx context.Context, group *Group) error {
+	ours := m.sql.(*sqliteMarks)
 	for {
 		var removed int64
 		err := group.Do(ctx, func(ctx context.Context, tx *sql.Tx) error {
-			result, err := tx.ExecContext(ctx, m.sql.(*sqliteMarks).expireSQL, expireChunk, time.Now().Add(-m.window).UnixMilli())
+			window, err := ours.longest(ctx, tx, m.window)
+			if err != nil {
+				return err
+			}
+			result, err := tx.ExecContext(ctx, ours.expireSQL, expireChunk, time.Now().Add(-window).UnixMilli())
 			if err == nil {
 				removed, err = result.RowsAffected()
 			}

@@ -195,3 +195,29 @@ func TestRetentionOnSQLite(t *testing.T) {
 	require.NoError(t, p.inbox.Maintain(t.Context()))
 	require.Equal(t, "c", strings.Join(r.texts(`SELECT event_id FROM hapax_inbox`), " "))
 }
+
+// So they do in a SQLite file, until the service is gone for so long that its marks are over.
+func TestTheLongestWindowCountsOnSQLite(t *testing.T) {
+	r := newRigOn(t, sqldb.SQLite)
+	patient, other := r.process(lasting(3*time.Hour)), r.process(lasting(time.Hour))
+	require.NoError(t, patient.handler(r.effect).deliver("a", "payload"))
+	r.exec(`UPDATE hapax_inbox SET processed_at = processed_at - 2 * 3600000`)
+	left := func() int {
+		require.NoError(t, other.inbox.Maintain(t.Context()))
+		return r.number(`SELECT count(*) FROM hapax_inbox`)
+	}
+	require.Equal(t, 1, left())
+	gone := func(hours int) {
+		r.exec(fmt.Sprintf(`UPDATE hapax_inbox_windows SET seen_at = seen_at - %d * 3600000 WHERE milliseconds = 3 * 3600000`, hours))
+	}
+	gone(5)
+	require.Equal(t, 1, left())
+	r.process(lasting(3 * time.Hour)) // it is back
+	gone(5)
+	require.Equal(t, 1, left())
+	require.NoError(t, patient.inbox.Maintain(t.Context())) // it was there all the time
+	gone(5)
+	require.Equal(t, 1, left())
+	gone(2)
+	require.Equal(t, 0, left())
+}
