@@ -89,7 +89,7 @@ func parse(dsn string) (Dialect, string, error) {
 		// The driver would take HOST for a parameter of the server. It is not the path of a
 		// file either: that would be made, under a name that may have a password in it.
 		if keyword := keywordForm.FindStringSubmatch(dsn)[1]; keyword != strings.ToLower(keyword) {
-			return "", "", fmt.Errorf("open database: keyword %q is not known: PostgreSQL's are written in small letters; before the path of a SQLite file write sqlite:", keyword)
+			return "", "", fmt.Errorf("open database: keyword %q is not known: PostgreSQL's are written in small letters; the path of a SQLite file comes behind sqlite: as in sqlite:FILE", keyword)
 		}
 		return Postgres, dsn, nil
 	case strings.Contains(dsn, "@"):
