@@ -48,8 +48,9 @@ func (o order) config() kafka.Config {
 	config.ServerSideGroups = o.ServerSide
 	config.MaxTime = max(o.MaxTime, 20*time.Millisecond)
 	config.SessionTimeout = max(config.SessionTimeout, o.Session)
-	// Handlers get two thirds of it to finish when partitions move.
-	config.RebalanceTimeout = max(config.RebalanceTimeout, 4*o.Slow)
+	// Handlers get two thirds of it to finish when partitions move. Of a key there may be two
+	// events, one after the other, before others that were handed out.
+	config.RebalanceTimeout = max(config.RebalanceTimeout, 5*o.Slow)
 	if len(o.Through) > 0 {
 		kafka.Through(&config, o.Through)
 		// A connection lives for a second: the group must outlast it.
@@ -108,7 +109,7 @@ func (o order) add(router *message.Router, broker *kafka.Broker, stage int, inpu
 		return err
 	}
 	subscriber, err := broker.Subscriber(adapters.Subscription{
-		Group: group, Window: 200, RedeliveryDelay: 10 * time.Millisecond, DrainTimeout: max(5*time.Second, 2*o.Slow), MaxDeliveries: -1,
+		Group: group, Window: 200, RedeliveryDelay: 10 * time.Millisecond, DrainTimeout: max(5*time.Second, 3*o.Slow), MaxDeliveries: -1,
 	})
 	if err != nil {
 		return err
