@@ -24,45 +24,25 @@ import (
 // and its consumer goes on.
 func TestCommitOutOfTime(t *testing.T) {
 	t.Parallel()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-	require.NoError(t, err)
-	defer cluster.Close()
-	config := fast(cluster.ListenAddrs())
-	broker, err := kafka.Open(t.Context(), config)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, broker.Close()) }()
-	input := newTopic(t)
-	sent := &fault.Sent{}
-	require.NoError(t, send(broker.Publisher(), input, fault.Workload{Seed: 21, Events: 20}, sent))
-	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "maker"})
-	require.NoError(t, err)
-	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(input+".out"))
-	var first atomic.Int64
-	cluster.ControlKey(kmsg.EndTxn.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		first.CompareAndSwap(0, time.Now().UnixNano())
-		if time.Since(time.Unix(0, first.Load())) > 3*config.TransactionTimeout/2 {
-			return nil, nil, false
-		}
+	handledInSpiteOf(t, kmsg.EndTxn, 1.5, func(request kmsg.Request) kmsg.Response {
 		answer := request.ResponseKind().(*kmsg.EndTxnResponse)
 		answer.ErrorCode = kerr.CoordinatorLoadInProgress.Code
-		return answer, nil, true
+		return answer
 	})
-	r := newReader(t, cluster.ListenAddrs(), input+".out")
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- service(ctx, order{Name: "one", Input: input, Output: input + ".out", Group: "group", Brokers: cluster.ListenAddrs()}, func(fault.Delivery) {})
-	}()
-	defer func() { stop(); require.NoError(t, <-ended) }()
-	require.Eventually(t, func() bool { return r.count() >= 20 }, 20*time.Second, 10*time.Millisecond, "the consumer stands still")
-	require.NoError(t, fault.Check(fault.Observation{Expected: sent.Expected(), Effects: r.effects(), Left: map[string]int64{}, MayNotRedeliver: true}).Err())
 }
 
 // A rebalance takes longer than a transaction may, as when the member that is to divide the
 // partitions dies: this one keeps its partitions, and what was acked already is committed.
 func TestRebalanceOutlastsATransaction(t *testing.T) {
 	t.Parallel()
+	handledInSpiteOf(t, kmsg.TxnOffsetCommit, 1.25, func(request kmsg.Request) kmsg.Response {
+		return refuseOffsets(request.(*kmsg.TxnOffsetCommitRequest), kerr.RebalanceInProgress)
+	})
+}
+
+// handledInSpiteOf runs a consumer on a broker that refuses requests of a kind, from the first
+// one on, for so many times as long as a transaction may take.
+func handledInSpiteOf(t *testing.T, kind kmsg.Key, times float64, refusal func(kmsg.Request) kmsg.Response) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	require.NoError(t, err)
 	defer cluster.Close()
@@ -73,18 +53,19 @@ func TestRebalanceOutlastsATransaction(t *testing.T) {
 	o := order{Name: "one", Input: newTopic(t), Group: "group", Brokers: cluster.ListenAddrs()}
 	o.Output = o.Input + ".out"
 	sent := &fault.Sent{}
-	require.NoError(t, send(broker.Publisher(), o.Input, fault.Workload{Seed: 24, Events: 20}, sent))
+	require.NoError(t, send(broker.Publisher(), o.Input, fault.Workload{Seed: 21, Events: 20}, sent))
 	subscriber, err := broker.Subscriber(adapters.Subscription{Group: "maker"})
 	require.NoError(t, err)
 	require.NoError(t, subscriber.(message.SubscribeInitializer).SubscribeInitialize(o.Output))
+	limit := time.Duration(times * float64(config.TransactionTimeout))
 	var first atomic.Int64
-	cluster.ControlKey(kmsg.TxnOffsetCommit.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+	cluster.ControlKey(kind.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		first.CompareAndSwap(0, time.Now().UnixNano())
-		if time.Since(time.Unix(0, first.Load())) > 5*config.TransactionTimeout/4 {
+		if time.Since(time.Unix(0, first.Load())) > limit {
 			return nil, nil, false
 		}
-		return refuseOffsets(request.(*kmsg.TxnOffsetCommitRequest), kerr.RebalanceInProgress), nil, true
+		return refusal(request), nil, true
 	})
 	r := newReader(t, cluster.ListenAddrs(), o.Output)
 	ctx, stop := context.WithCancel(t.Context())
