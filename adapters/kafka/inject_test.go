@@ -76,6 +76,22 @@ func handledInSpiteOf(t *testing.T, kind kmsg.Key, times float64, refusal func(k
 	require.NoError(t, fault.Check(fault.Observation{Expected: sent.Expected(), Effects: r.effects(), Left: map[string]int64{}, MayNotRedeliver: true}).Err())
 }
 
+// refuseProduce says of every partition of a request why it takes no record.
+func refuseProduce(request *kmsg.ProduceRequest, why *kerr.Error) kmsg.Response {
+	answer := request.ResponseKind().(*kmsg.ProduceResponse)
+	for _, topic := range request.Topics {
+		answered := kmsg.NewProduceResponseTopic()
+		answered.Topic, answered.TopicID = topic.Topic, topic.TopicID
+		for _, partition := range topic.Partitions {
+			part := kmsg.NewProduceResponseTopicPartition()
+			part.Partition, part.ErrorCode = partition.Partition, why.Code
+			answered.Partitions = append(answered.Partitions, part)
+		}
+		answer.Topics = append(answer.Topics, answered)
+	}
+	return answer
+}
+
 func refuseOffsets(request *kmsg.TxnOffsetCommitRequest, why *kerr.Error) kmsg.Response {
 	answer := request.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
 	for _, topic := range request.Topics {
@@ -164,18 +180,7 @@ func TestStopWithoutAProducerID(t *testing.T) {
 			return nil, nil, false
 		}
 		refused.Store(true)
-		answer := request.ResponseKind().(*kmsg.ProduceResponse)
-		for _, topic := range produce.Topics {
-			answered := kmsg.NewProduceResponseTopic()
-			answered.Topic, answered.TopicID = topic.Topic, topic.TopicID
-			for _, partition := range topic.Partitions {
-				part := kmsg.NewProduceResponseTopicPartition()
-				part.Partition, part.ErrorCode = partition.Partition, kerr.UnknownProducerID.Code
-				answered.Partitions = append(answered.Partitions, part)
-			}
-			answer.Topics = append(answer.Topics, answered)
-		}
-		return answer, nil, true
+		return refuseProduce(produce, kerr.UnknownProducerID), nil, true
 	})
 	cluster.ControlKey(kmsg.InitProducerID.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()

@@ -40,7 +40,7 @@ func TestNothingOvertakesWhatWasRefused(t *testing.T) {
 	cluster.ControlKey(kmsg.Produce.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		requests++
-		return refusal(request.(*kmsg.ProduceRequest)), nil, requests == 2
+		return refuseProduce(request.(*kmsg.ProduceRequest), kerr.InvalidRecord), nil, requests == 2
 	})
 	messages := make([]*message.Message, 120_000)
 	for i := range messages {
@@ -61,22 +61,6 @@ func keyed(text string) *message.Message {
 	msg := message.NewMessage(text, []byte(text))
 	msg.Metadata.Set(dedup.MetaKey, "key")
 	return msg
-}
-
-// refusal says that every record of a request is invalid.
-func refusal(request *kmsg.ProduceRequest) kmsg.Response {
-	answer := request.ResponseKind().(*kmsg.ProduceResponse)
-	for _, topic := range request.Topics {
-		answered := kmsg.NewProduceResponseTopic()
-		answered.Topic, answered.TopicID = topic.Topic, topic.TopicID
-		for _, partition := range topic.Partitions {
-			part := kmsg.NewProduceResponseTopicPartition()
-			part.Partition, part.ErrorCode = partition.Partition, kerr.InvalidRecord.Code
-			answered.Partitions = append(answered.Partitions, part)
-		}
-		answer.Topics = append(answer.Topics, answered)
-	}
-	return answer
 }
 
 // Messages that the broker refuses fail, and those that others publish at the same time to
