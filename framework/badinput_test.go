@@ -155,7 +155,9 @@ func TestAnOversizedOutputIsDeadLettered(t *testing.T) {
 // An output without a topic is a mistake in the program; the event is not lost.
 func TestAnOutputWithoutTopicIsDeadLettered(t *testing.T) {
 	service := newService(t, parse(t, ""))
-	framework.Handle(service, "orders", func(context.Context, Order) (Shipment, error) { return Shipment{}, nil })
+	framework.Handle(service, "orders", func(*message.Message) ([]*message.Message, error) {
+		return message.Messages{message.NewMessage("u", nil)}, nil
+	})
 	publish(t, service, "orders", "1", Order{ID: "1"})
 	stop := start(t, service)
 	letter := read(t, service, "orders.dead", 1)[0]
@@ -191,6 +193,9 @@ func TestStartErrors(t *testing.T) {
 		}, `handler "orders" of topic "caf\xe9": the topic is not UTF-8`},
 		"wrong signature": {nil, func(s *framework.Service) { framework.Handle(s, "orders", func(Order) {}) },
 			`handler "orders" of topic "orders": adapt handler: `},
+		"values that go nowhere": {nil, func(s *framework.Service) {
+			framework.Handle(s, "orders", func(context.Context, Order) ([]Shipment, error) { return nil, nil })
+		}, `handler "orders" of topic "orders": it returns framework_test.Shipment, but has no topic for it: add framework.To(topic), or return only an error and send with handlers.Emit`},
 		"broker of another version": {func(c *config.Config) { c.Broker = "carrier-pigeon" }, ship,
 			`this version has no adapter for broker "carrier-pigeon": expected sqlite, kafka, rabbitmq, redis or sqs`},
 		"broker down: its folder is missing": {func(c *config.Config) { c.SQLite.Path = missing }, ship,

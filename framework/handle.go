@@ -45,9 +45,10 @@ func Handle(s *Service, topic string, fn any, options ...HandleOption) {
 // HandleOption configures one handler.
 type HandleOption func(*registration)
 
-// To names the topic that returned values go to. Without it a handler can send
-// outputs only with handlers.Emit: an event for which it returns a value is
-// dead-lettered, as a mistake that no retry can mend.
+// To names the topic that returned values go to. A function that returns some needs it,
+// unless they are messages, or a middleware of Service.Use names their topic (MetaTopic):
+// Run refuses it otherwise. An event for which one comes out without a topic in spite of
+// that is dead-lettered, as a mistake that no retry can mend.
 func To(topic string) HandleOption { return func(r *registration) { r.to = topic } }
 
 // Name names the handler. It is part of every event's identity and names the

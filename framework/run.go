@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/hapax-go/hapax/framework/config"
 	"github.com/hapax-go/hapax/handlers"
@@ -128,8 +131,12 @@ func (s *Service) check(ctx context.Context) error {
 				errs = append(errs, fmt.Errorf("%s: the %s is not UTF-8: choose another", r.label(), what))
 			}
 		}
-		if _, err := handlers.Adapt(r.fn, r.options); err != nil {
+		typed, err := handlers.Adapt(r.fn, r.options)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.label(), err))
+		}
+		if r.to == "" && !mayHaveTopic(typed.Output) && len(s.inner) == 0 { // a middleware of Use may name one
+			errs = append(errs, fmt.Errorf("%s: it returns %s, but has no topic for it: add framework.To(topic), or return only an error and send with handlers.Emit", r.label(), typed.Output))
 		}
 		if limit := s.config.RabbitMQ.ConsumerTimeout; s.config.Broker == "rabbitmq" && r.timeout >= limit.Std() {
 			errs = append(errs, fmt.Errorf("%s: framework.Timeout is %s, expected less than rabbitmq.consumer_timeout (%s): the server would close the channel first", r.label(), config.Duration(r.timeout), limit))
@@ -141,6 +148,12 @@ func (s *Service) check(ctx context.Context) error {
 	}
 	errs = append(errs, judge(append(examine(ctx, s.config, s.broker, s.handlerTopics()), s.checkOutputs(ctx)...), s.config.Allow, s.logger))
 	return errors.Join(errs...)
+}
+
+// mayHaveTopic reports whether what a handler returns can say itself where it goes, as a
+// message can. nil: it returns nothing.
+func mayHaveTopic(output reflect.Type) bool {
+	return output == nil || output.Kind() == reflect.Interface || output == reflect.TypeFor[*message.Message]()
 }
 
 // topicsInUse lists the logical topics that handlers read or return values to, and those

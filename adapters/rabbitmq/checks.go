@@ -112,7 +112,7 @@ func (b *Broker) compareQueue(conn *amqp.Connection, queue string, arguments amq
 		findings = append(findings, finding)
 		return nil
 	})
-	if problem, fix := judgeReturns(is); err == nil && problem != "" {
+	if problem, fix := judgeReturns(is, serverVersion(conn)); err == nil && problem != "" {
 		findings = append(findings, adapters.Finding{Name: FindingLimits, About: queue, Fatal: true, Problem: "the queue " + problem, Fix: fix})
 	}
 	switch {

@@ -154,7 +154,7 @@ func (b *Broker) declareQueue(conn *amqp.Connection, queue string, arguments amq
 		return nil
 	})
 	if err == nil && first != nil {
-		if problem, fix := judgeReturns(is); problem != "" && !b.config.AllowLimits {
+		if problem, fix := judgeReturns(is, serverVersion(conn)); problem != "" && !b.config.AllowLimits {
 			return fmt.Errorf("declare queue %q: it exists, and %s: %w; %s", queue, problem, first, fix)
 		}
 		b.noteDifference(queue, first.Reason)
@@ -226,15 +226,20 @@ func (b *Broker) judge(d difference) (name, problem, fix string) {
 }
 
 // judgeReturns says that a queue drops what came back too often, because it has no place to
-// move it to, and what to do about it; empty: it does not.
-func judgeReturns(is amqp.Table) (problem, fix string) {
+// move it to, and what to do about it; empty: it does not. From RabbitMQ 4.0 on a quorum
+// queue that names no limit has one of 20 (its release notes).
+func judgeReturns(is amqp.Table, server version) (problem, fix string) {
 	limit, limited := is["x-delivery-limit"]
 	_, moves := is["x-dead-letter-exchange"]
+	has := fmt.Sprintf("x-delivery-limit=%v", limit)
+	if !limited && is[amqp.QueueTypeArg] == string(Quorum) && server.atLeast(4, 0) {
+		has, limited = "the server's own delivery limit of 20", true
+	}
 	if !limited || moves || fmt.Sprint(limit) == "-1" {
 		return "", ""
 	}
-	return fmt.Sprintf("has x-delivery-limit=%v and no x-dead-letter-exchange: it drops messages that come back more often, which nobody has processed", limit),
-		"let the consumers empty the queue, delete it, and start the service again; or, if a policy gives it a dead-letter exchange, allow " + FindingLimits
+	return fmt.Sprintf("has %s and no x-dead-letter-exchange: it drops messages that come back more often, which nobody has processed", has),
+		"let the consumers empty the queue, delete it, and start the service again; or, if a policy gives it a dead-letter exchange or lifts the limit, allow " + FindingLimits
 }
 
 // inequivalent reads the server's words about an argument, and what the queue has.

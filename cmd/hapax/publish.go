@@ -25,6 +25,7 @@ type publication struct {
 	meta                []string
 	lines               bool
 	duplicate           int
+	unsaid              bool // no flag says where the payload is
 }
 
 // sent is one line of hapax publish --json.
@@ -78,6 +79,7 @@ printed are stored.`,
 		if err != nil {
 			return err
 		}
+		p.unsaid = !command.Flags().Changed("data") && p.file == ""
 		source, err := p.open(command)
 		if err != nil {
 			return err
@@ -130,13 +132,12 @@ func (p *publication) metadata() (message.Metadata, error) {
 
 func (p *publication) open(command *cobra.Command) (io.ReadCloser, error) {
 	switch {
-	case command.Flags().Changed("data"):
-		return io.NopCloser(strings.NewReader(p.data)), nil
-	case p.file == "" || p.file == "-":
-		if p.file == "" && isTerminal(command.InOrStdin()) {
-			return nil, errors.New("there is no payload: use --data, --payload, or pipe it in")
-		}
+	case p.unsaid && isTerminal(command.InOrStdin()):
+		return nil, errors.New("there is no payload: use --data, --payload, or pipe it in")
+	case p.unsaid || p.file == "-":
 		return io.NopCloser(input(command)), nil
+	case p.file == "":
+		return io.NopCloser(strings.NewReader(p.data)), nil
 	}
 	file, err := os.Open(p.file)
 	if err != nil {
@@ -160,6 +161,9 @@ func (p *publication) events(source io.Reader, each func(id string, payload []by
 		payload, err := io.ReadAll(source)
 		if err != nil {
 			return fmt.Errorf("read payload: %w", err)
+		}
+		if len(payload) == 0 && p.unsaid { // it is closed, or what writes to it has failed
+			return errors.New("standard input was empty: pipe the payload in, or use --data '' for an event without one")
 		}
 		return each(id(1), payload)
 	}

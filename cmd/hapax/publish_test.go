@@ -155,10 +155,12 @@ func TestPublishSources(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, text, " → orders\n")
 
-	text, err = run(t, "tail", "orders", "-f", file, "--from", "start", "--no-follow")
-	require.NoError(t, err)
-	require.Equal(t, 5, lines(text))
-	require.Contains(t, text, "from a pipe")
+	for _, from := range []string{"start", "1d"} {
+		text, err = run(t, "tail", "orders", "-f", file, "--from", from, "--no-follow")
+		require.NoError(t, err)
+		require.Equal(t, 5, lines(text))
+		require.Contains(t, text, "from a pipe")
+	}
 
 	for message, arguments := range map[string][]string{
 		"expected name=value":       {"--data", "x", "--meta", "name"},
@@ -167,6 +169,7 @@ func TestPublishSources(t *testing.T) {
 		"--id is empty":             {"--data", "x", "--id", ""},
 		"no such file":              {"--payload", filepath.Join(directory, "missing")},
 		"none of the others can be": {"--data", "x", "--payload", "y"},
+		"standard input was empty":  {"--key", "k"},
 	} {
 		_, err := run(t, append([]string{"publish", "orders", "-f", file}, arguments...)...)
 		require.ErrorContains(t, err, message)

@@ -16,6 +16,7 @@ import (
 	"github.com/hapax-go/hapax/adapters"
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/framework/config"
 )
 
 // tailed is one line of hapax tail --json. A payload that is no UTF-8 is in Binary,
@@ -40,7 +41,7 @@ func tailCommand() *cobra.Command {
 		Long: `Show the messages of a topic as they come, copies included. No consumer group
 notices, and nothing is taken away.
 
---from says where to begin: now (the default), start, a duration ago (10m) or a time
+--from says where to begin: now (the default), start, a duration ago (10m, 7d) or a time
 (2026-01-31T08:00:00Z). RabbitMQ keeps no messages for later readers: there it is
 always now. SQS shows messages only by taking them, so it cannot be tailed.
 
@@ -97,12 +98,13 @@ func beginning(from string, now time.Time) (time.Time, error) {
 	case "start":
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(from); err == nil && ago >= 0 {
-		return now.Add(-ago), nil
+	var ago config.Duration
+	if ago.UnmarshalText([]byte(from)) == nil {
+		return now.Add(-ago.Std()), nil
 	}
 	at, err := time.Parse(time.RFC3339, from)
 	if err != nil {
-		return at, fmt.Errorf("--from is %q, expected now, start, a duration such as 10m, or a time such as %s", from, now.UTC().Format(time.RFC3339))
+		return at, fmt.Errorf("--from is %q, expected now, start, a duration such as 10m or 7d, or a time such as %s", from, now.UTC().Format(time.RFC3339))
 	}
 	return at, nil
 }
