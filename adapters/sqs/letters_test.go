@@ -162,6 +162,9 @@ type letterBox struct {
 	received func(number int) error
 	receives int
 	silent   string // the operation that is not answered; "": all are
+	// sent is when letters were sent, and ahead how much the service's clock is.
+	sent  map[string]time.Time
+	ahead time.Duration
 }
 
 func newLetterBox(fifo bool, letters int) *letterBox {
@@ -215,7 +218,8 @@ func (b *letterBox) Do(request *http.Request) (*http.Response, error) {
 		}
 		var messages []string
 		for _, id := range given {
-			messages = append(messages, `{"MessageId":"`+id+`","ReceiptHandle":"`+id+`","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6"}`)
+			messages = append(messages, fmt.Sprintf(`{"MessageId":"%s","ReceiptHandle":"%s","Body":"x","MD5OfBody":"9dd4e461268c8034f5c8564e155c67a6","Attributes":{"SentTimestamp":"%d"}}`,
+				id, id, b.sent[id].UnixMilli()))
 		}
 		body = `{"Messages":[` + strings.Join(messages, ",") + `]}`
 	case "ChangeMessageVisibilityBatch":
@@ -229,7 +233,9 @@ func (b *letterBox) Do(request *http.Request) (*http.Response, error) {
 	if err := request.Context().Err(); err != nil {
 		return nil, err
 	}
-	return answered(request, body), nil
+	answer := answered(request, body)
+	answer.Header.Set("Date", time.Now().Add(b.ahead).UTC().Format(http.TimeFormat))
+	return answer, nil
 }
 
 func (b *letterBox) unhide(letter string) {
@@ -261,6 +267,46 @@ func TestLettersThatWereNotShownStayVisible(t *testing.T) {
 	require.ErrorIs(t, err, enough)
 	require.Empty(t, box.hidden)
 	require.Len(t, box.visible, 25-11)
+}
+
+// Letters that come while others are looked at are of another time, but end nothing: a queue
+// has its letters in any order. And it is the clock of the service that dates them.
+func TestLettersThatComeMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{0, time.Hour} {
+		box, seen := newLetterBox(false, 25), []string{}
+		box.sent, box.ahead = map[string]time.Time{}, ahead
+		for i, letter := range box.visible {
+			box.sent[letter] = time.Now().Add(ahead - time.Second)
+			if i < 10 {
+				box.sent[letter] = time.Now().Add(ahead + time.Minute)
+			}
+		}
+		before := slices.Clone(box.visible)
+		require.NoError(t, openBox(t, box, quiet).Letters(t.Context(), "orders.dead", func(letter *message.Message) (bool, error) {
+			seen = append(seen, letter.UUID)
+			return false, nil
+		}))
+		require.Len(t, seen, 15, "the service's clock is ahead by %s", ahead)
+		require.Empty(t, box.hidden)
+		require.ElementsMatch(t, before, box.visible)
+	}
+}
+
+// Letters that come faster than they can be looked at keep nobody for ever.
+func TestLettersThatNeverEnd(t *testing.T) {
+	t.Parallel()
+	box, seen := newLetterBox(false, 1), 0
+	box.sent = map[string]time.Time{}
+	box.received = func(number int) error {
+		letter := fmt.Sprint("later-", number)
+		box.sent[letter] = time.Now().Add(time.Minute)
+		box.visible = append(box.visible, letter)
+		return nil
+	}
+	require.NoError(t, openBox(t, box, quiet).Letters(t.Context(), "orders.dead", func(*message.Message) (bool, error) { seen++; return false, nil }))
+	require.Equal(t, 1, seen)
+	require.Empty(t, box.hidden)
 }
 
 // A receive that is interrupted on the way has hidden letters already.

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
@@ -31,6 +32,9 @@ const (
 	letterHidden = 5 * time.Minute
 	// letterWait is how long a receive waits, so that it asks all of SQS's servers.
 	letterWait = time.Second
+	// laterPolls is how many polls in a row may bring only letters that came after the call
+	// began: earlier ones may be behind them, but they may also go on for ever.
+	laterPolls = 10
 )
 
 // Letters implements adapters.LetterBox. It receives every letter; those that stay
@@ -45,26 +49,34 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 	kept := map[string]string{} // receipt handles by message ID
 	removed := 0
 	defer func() { err = errors.Join(err, q.show(ctx, kept)) }()
-	for more := true; more; {
-		messages, err := q.receiveLetters(ctx)
+	for later := 0; later < laterPolls; {
+		output, err := q.receiveLetters(ctx)
 		if err != nil {
 			return fmt.Errorf("read queue %q: %w", q.name, err)
 		}
+		until := byService(began, output)
 		var news []*types.Message
-		for i := range messages { // all, before any is shown: none stays hidden for whoever has seen enough
-			raw := &messages[i]
+		unseen := false
+		for i := range output.Messages { // all, before any is shown: none stays hidden for whoever has seen enough
+			raw := &output.Messages[i]
 			id := aws.ToString(raw.MessageId)
 			_, again := kept[id]
 			kept[id] = aws.ToString(raw.ReceiptHandle) // until it is removed; the newest counts
 			sent, _ := strconv.ParseInt(raw.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
-			if !again && !time.UnixMilli(sent).After(began) {
+			unseen = unseen || !again
+			if !again && !time.UnixMilli(sent).After(until) {
 				news = append(news, raw)
 			}
 		}
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("read queue %q: %w", q.name, err)
 		}
-		more = len(news) > 0 // a poll that waits asks all of SQS's servers: one that brings nothing new is the end
+		if !unseen { // a poll that waits asks all of SQS's servers
+			break
+		}
+		if later++; len(news) > 0 {
+			later = 0
+		}
 		for _, raw := range news {
 			id := aws.ToString(raw.MessageId)
 			msg, err := decode(raw)
@@ -95,7 +107,7 @@ func (b *Broker) Letters(ctx context.Context, topic string, visit func(*message.
 // receiveLetters asks for letters once. What is on its way is not cut off when ctx ends: the
 // service would go on with it, and hide the letters from everybody. An answer that is lost
 // has hidden them too: a FIFO queue gives them again under the same attempt ID.
-func (q *queue) receiveLetters(ctx context.Context) ([]types.Message, error) {
+func (q *queue) receiveLetters(ctx context.Context) (*sqs.ReceiveMessageOutput, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -116,7 +128,17 @@ func (q *queue) receiveLetters(ctx context.Context) ([]types.Message, error) {
 	if !q.fifo && slices.ContainsFunc(attempts.Results, func(r retry.AttemptResult) bool { return r.Err != nil && errorCode(r.Err) == "" }) {
 		q.broker.config.Logger.Warn(fmt.Sprintf("an answer was lost on its way: up to %d letters may stay hidden for up to %s", batchLimit, letterHidden), "queue", q.name)
 	}
-	return output.Messages, nil
+	return output, nil
+}
+
+// byService is a time by the clock of a service that has answered, which dates letters. One
+// that is behind shows letters that come meanwhile as well, for as long as it is behind. An
+// answer says its time to the second.
+func byService(at time.Time, output *sqs.ReceiveMessageOutput) time.Time {
+	if ahead, told := middleware.GetAttemptSkew(output.ResultMetadata); told && ahead > 0 {
+		return at.Add(ahead + time.Second)
+	}
+	return at
 }
 
 // removeLetter deletes a letter that was visited, also when ctx has ended since.
