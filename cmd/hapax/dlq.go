@@ -131,7 +131,8 @@ func dlqListCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list TOPIC",
 		Short: "List the dead letters of a topic",
-		Long: `List the dead letters of a topic, oldest first.
+		Long: `List the dead letters of a topic, oldest first: on Kafka those of each partition, on SQS as
+they come.
 
 Exit status: 0 also when there are none, 1 they could not be read.`,
 		Example: "  hapax dlq list orders\n  hapax dlq list orders --reason conflict --json",
@@ -146,7 +147,7 @@ Exit status: 0 also when there are none, 1 they could not be read.`,
 		}
 		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
 			printed := newTable("event ID", "handler", "reason", "attempts", "at", "error")
-			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 6, WidthMax: 60}})
+			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 1, WidthMax: maxCell}, {Number: 6, WidthMax: 60}})
 			encoder := json.NewEncoder(command.OutOrStdout())
 			shown := 0
 			err := operator.Letters(ctx, arguments[0], func(letter *framework.Letter) (bool, error) {

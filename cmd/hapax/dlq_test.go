@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -233,6 +234,22 @@ func TestShowABinaryLetter(t *testing.T) {
 	text, err = run(t, "dlq", "show", topic, "e", "-f", file)
 	require.NoError(t, err, text)
 	require.Contains(t, text, "payload    (7 bytes, not text)\n")
+}
+
+// One long ID does not make the others unreadable.
+func TestALongIDInATable(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	id := strings.Repeat("0123456789", 100)
+	for _, id := range []string{id, "short"} {
+		_, err := run(t, "publish", topic+".dead", "-f", file, "--id", id, "--data", "{}")
+		require.NoError(t, err)
+	}
+	text, err := run(t, "dlq", "list", topic, "-f", file)
+	require.NoError(t, err, text)
+	require.Contains(t, text, id[:100]+" ", "an ID of usual length is in one line")
+	for line := range strings.Lines(text) {
+		require.Less(t, utf8.RuneCountInString(line), 200, line)
+	}
 }
 
 // What an event holds is no command to the terminal of who looks at it, also where it is

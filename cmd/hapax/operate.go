@@ -72,14 +72,23 @@ func (p printable) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// newTable returns a table that is printed by printTable.
+// newTable returns a table that is printed by printTable. What is longer than maxCell goes
+// on in the next line: one long ID would make the whole table unreadable.
 func newTable(header ...any) table.Writer {
 	printed := table.NewWriter()
+	columns := make([]table.ColumnConfig, len(header))
+	for i := range columns {
+		columns[i] = table.ColumnConfig{Number: i + 1, WidthMax: maxCell}
+	}
+	printed.SetColumnConfigs(columns)
 	printed.SetStyle(table.StyleLight)
 	printed.Style().Format.Header = text.FormatDefault
 	printed.AppendHeader(table.Row(header))
 	return printed
 }
+
+// maxCell is in characters. An ID of usual length stays in one line, to be copied.
+const maxCell = 100
 
 // printTable prints a table; its own way to do that keeps errors to itself.
 func printTable(out io.Writer, printed table.Writer) error {
