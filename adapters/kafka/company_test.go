@@ -83,3 +83,35 @@ func TestRefusedInCompanyBeforeAnOutage(t *testing.T) {
 	require.EqualValues(t, 2, calls.Load())
 	require.Greater(t, unanswered.Load(), int64(2), "nothing was out of order")
 }
+
+// The log of processed IDs refuses those of a transaction, which has no outputs. franz-go ends
+// a transaction in which nothing was sent without committing it, and reports no error: so the
+// refusal has to be seen before, or the event would count as processed and be lost.
+func TestRefusedProcessedIDs(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	defer cluster.Close()
+	config, topic := fast(cluster.ListenAddrs()), newTopic(t)
+	config.Partitions = 1
+	broker, stop := batcher(t, config, topic, "group", 1)
+	defer stop()
+	var refused atomic.Bool
+	cluster.ControlKey(kmsg.Produce.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		produce := request.(*kmsg.ProduceRequest)
+		if produce.TransactionID == nil || refused.Swap(true) { // there are no outputs
+			return nil, nil, false
+		}
+		return refuseProduce(produce, kerr.InvalidRecord), nil, true
+	})
+	require.NoError(t, broker.Publisher().Publish(topic, events(1)...))
+	require.Eventually(t, func() bool {
+		lag, err := broker.Lag(t.Context(), "group", topic)
+		return err == nil && lag == 0
+	}, 20*time.Second, 10*time.Millisecond, "the event is not committed")
+	require.True(t, refused.Load())
+	logged, err := raw.Values(within(t, 20*time.Second), config.Brokers, kafka.IDLogName("group", topic))
+	require.NoError(t, err)
+	require.Len(t, logged, 1, "offsets are committed without the processed IDs")
+}
