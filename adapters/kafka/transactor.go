@@ -271,6 +271,8 @@ func (t *transactor) settle(tx *transaction, err error) {
 		case errors.Is(err, dedup.ErrLeaseLost):
 			it.finish(err)
 		case failure != nil && errors.Is(*failure, dedup.ErrBadOutput) && tx.shared(it):
+			// Forgotten, or it would count if the next transaction does not even begin.
+			it.failure.Store(nil)
 			again, unclear = append(again, it), true
 		case failure != nil && it.released.Load():
 			// Sent once, acked, and refused now: only as a redelivery can it fail alone.
