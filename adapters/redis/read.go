@@ -142,7 +142,8 @@ func (r *reader) step(ctx context.Context, m *membership, room int) error {
 	if err := r.offer(ctx, m, deliveries); err != nil {
 		return err
 	}
-	if wanted && time.Since(r.since) >= holdTurn {
+	// What waits for what a dead member left is in no lane yet: others would read past it.
+	if wanted && !m.unassigned && time.Since(r.since) >= holdTurn {
 		return r.release(ctx, m)
 	}
 	return nil

@@ -1,7 +1,9 @@
 package redis_test
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -67,4 +69,53 @@ func TestReadGivenUpIsFound(t *testing.T) {
 	strayed := receive(t, messages)
 	require.Equal(t, "strayed", strayed.UUID)
 	strayed.Ack()
+}
+
+// Nor does what a living member read behind the dead one's wait without a lane while others
+// read on: they would overtake it.
+func TestWhatWaitsForTheDeadIsNotOvertaken(t *testing.T) {
+	t.Parallel()
+	topic, handled := newTopic(t), make(chan string, 100)
+	broker := openShared(t, nil)
+	for range 12 { // so that there is always one who asks for the turn
+		messages := subscribe(t, broker, topic, adapters.Subscription{Ordering: adapters.OrderByKey})
+		go func() {
+			for msg := range messages {
+				handled <- msg.UUID
+				msg.Ack()
+			}
+		}()
+	}
+	client := rawClient(t)
+	appended := func(pipe goredis.Cmdable, uuid, key string) {
+		msg := message.NewMessage(uuid, nil)
+		msg.Metadata.Set(dedup.MetaKey, key)
+		values, err := redisstream.DefaultMarshallerUnmarshaller{}.Marshal(topic, msg)
+		require.NoError(t, err)
+		pipe.XAdd(t.Context(), &goredis.XAddArgs{Stream: topic, Values: values})
+	}
+	for round := range 200 {
+		<-time.After(12 * time.Millisecond) // others may read after 10ms
+		key := fmt.Sprint("key-", round)
+		_, err := client.TxPipelined(t.Context(), func(pipe goredis.Pipeliner) error {
+			appended(pipe, "of the dead", "another "+key)
+			pipe.XReadGroup(t.Context(), &goredis.XReadGroupArgs{Group: "group", Consumer: "hapax-taken-for-dead", Streams: []string{topic, ">"}})
+			appended(pipe, "first", key)
+			return nil
+		})
+		require.NoError(t, err)
+		appended(client, "second", key)
+		var order []string
+		for range 3 {
+			select {
+			case uuid := <-handled:
+				if uuid != "of the dead" {
+					order = append(order, uuid)
+				}
+			case <-time.After(20 * time.Second):
+				require.Fail(t, "a message is missing", "round %d: %v", round, order)
+			}
+		}
+		require.Equal(t, []string{"first", "second"}, order, "round %d", round)
+	}
 }
