@@ -10,9 +10,12 @@ import (
 
 const chaosType = "hapax_chaos"
 
-// register makes the toxic known to toxiproxy, whose registry is global. Doing
+// register makes the toxics known to toxiproxy, whose registry is global. Doing
 // so again changes nothing.
-func register() { toxics.Register(chaosType, new(chaos)) }
+func register() {
+	toxics.Register(chaosType, new(chaos))
+	toxics.Register(throughType, new(through))
+}
 
 // Stats counts what really happened.
 type Stats struct {

@@ -39,6 +39,10 @@ func Listen(upstream string, seed uint64) (*Proxy, error) {
 	}
 	p.chaos = toxic.(*chaos)
 	p.chaos.start(seed)
+	if toxic, err = p.add(toxicSpec{Type: throughType, Stream: "upstream", Toxicity: 1}); err != nil {
+		return nil, err
+	}
+	toxic.(*through).closed = p.chaos.closed
 	if err := inner.Start(); err != nil {
 		return nil, fmt.Errorf("start proxy to %s: %w", upstream, err)
 	}

@@ -241,3 +241,32 @@ func TestCloseAfterAClientWasKilled(t *testing.T) {
 		require.FailNow(t, "the proxy does not close")
 	}
 }
+
+// A server that goes while much is on its way to it leaves nothing behind: see TestMain.
+func TestNothingIsLeftOfWhatWasOnItsWay(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p, err := proxy.Listen(listener.Addr().String(), 1)
+	require.NoError(t, err)
+	client, err := net.Dial("tcp", p.Addr())
+	require.NoError(t, err)
+	server, err := listener.Accept()
+	require.NoError(t, err)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for chunk := make([]byte, 1<<20); ; {
+			if _, err := client.Write(chunk); err != nil {
+				return
+			}
+		}
+	}()
+	_, err = io.CopyN(io.Discard, server, 8<<20)
+	require.NoError(t, err)
+	require.NoError(t, server.(*net.TCPConn).SetLinger(0)) // it is reset
+	require.NoError(t, server.Close())
+	require.NoError(t, listener.Close())
+	<-gone
+	require.NoError(t, client.Close())
+	p.Close()
+}
