@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hapax-go/hapax/dedup"
 	"github.com/hapax-go/hapax/internal/servers"
@@ -21,18 +22,19 @@ type settings map[string]string
 // kafkaAdmin plants topics.
 type kafkaAdmin struct {
 	*kadm.Client
-	hosts []string
+	client *kgo.Client
+	hosts  []string
 }
 
 func newKafkaAdmin(t *testing.T, hosts []string) kafkaAdmin {
 	client, err := kgo.NewClient(kgo.SeedBrokers(hosts...))
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
-	return kafkaAdmin{kadm.NewClient(client), hosts}
+	return kafkaAdmin{kadm.NewClient(client), client, hosts}
 }
 
-// create makes a topic and waits until the brokers know it: they learn of it one
-// after the other.
+// create makes a topic and waits until each broker knows it: they learn of it one after
+// the other, and doctor asks any.
 func (a kafkaAdmin) create(t *testing.T, topic string, replicas int16, with settings) {
 	values := map[string]*string{}
 	for name, value := range with {
@@ -40,10 +42,16 @@ func (a kafkaAdmin) create(t *testing.T, topic string, replicas int16, with sett
 	}
 	_, err := a.CreateTopic(t.Context(), 2, replicas, values, topic)
 	require.NoError(t, err)
-	for range a.hosts {
+	brokers, err := a.ListBrokers(t.Context())
+	require.NoError(t, err)
+	for _, broker := range brokers {
+		asked := kmsg.NewMetadataRequestTopic()
+		asked.Topic = &topic
+		request := kmsg.NewPtrMetadataRequest()
+		request.Topics = append(request.Topics, asked)
 		require.Eventually(t, func() bool {
-			found, err := a.ListTopics(t.Context(), topic)
-			return err == nil && found.Error() == nil && len(found[topic].Partitions) == 2
+			found, err := request.RequestWith(t.Context(), a.client.Broker(int(broker.NodeID)))
+			return err == nil && len(found.Topics) == 1 && found.Topics[0].ErrorCode == 0 && len(found.Topics[0].Partitions) == 2
 		}, 20*time.Second, 20*time.Millisecond)
 	}
 	t.Cleanup(func() { _, _ = a.DeleteTopics(context.WithoutCancel(t.Context()), topic) })
