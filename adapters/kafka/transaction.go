@@ -123,9 +123,6 @@ func (tx *transaction) gather() {
 		tx.again = tx.again[1:]
 		tx.add(it)
 	}
-	if len(tx.again) > 0 {
-		return // they go first
-	}
 	for tx.size < tx.limit {
 		select {
 		case it := <-tx.queue:
@@ -187,7 +184,7 @@ func (tx *transaction) commit() error {
 	if err := failpoint.Hit(failpoint.AfterPublish); err != nil {
 		return tx.abort(err)
 	}
-	offsets := tx.offsets(partitions)
+	offsets := tx.offsets(member, partitions)
 	// Only now, behind the IDs: an owner to come reads the log of IDs as far as
 	// it goes when the group names it. If these offsets were accepted before
 	// that, the IDs are in what it reads, and it waits for their outcome.
@@ -262,10 +259,10 @@ func (tx *transaction) logRecord(p *partition, entries []*dedup.Entry) {
 // the transaction even if they have none, because an older message is still being
 // handled. It is the commit of offsets that the group refuses when the partition
 // has another owner; without one, a consumer that was lost would commit freely.
-func (tx *transaction) offsets(partitions map[*partition][]*dedup.Entry) map[*partition]int64 {
+func (tx *transaction) offsets(member string, partitions map[*partition][]*dedup.Entry) map[*partition]int64 {
 	offsets := map[*partition]int64{}
 	for _, p := range tx.consumer.owned() {
-		if next, news := p.progress.low(true); news && !p.isGone() {
+		if next, news := p.progress.low(true); news && !p.isGone() && p.member == member {
 			offsets[p] = next
 		}
 	}

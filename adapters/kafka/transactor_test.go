@@ -56,3 +56,16 @@ func TestNothingIsRestoredAfterTheEnd(t *testing.T) {
 	tr.restore([]*partition{p})
 	require.False(t, p.restoring)
 }
+
+// A consumer has become a new member of its group before it was told what that has cost it.
+func TestOffsetsOfAnEarlierMemberAreNotCommitted(t *testing.T) {
+	c := bareConsumer(t, 1<<30)
+	tx := &transaction{transactor: c.bareTransactor()}
+	own, earlier := c.barePartition(0), c.newPartition(1, "another member")
+	c.partitions[1] = earlier
+	tx.items = []*item{bareItem(nil, own.bareDelivery(0))}
+	earlier.bareDelivery(0)
+	earlier.progress.set(0, settled)
+	require.Equal(t, map[*partition]int64{own: 0}, tx.offsets("member", tx.partitions()))
+	require.Equal(t, map[*partition]int64{own: 0, earlier: 1}, tx.offsets("another member", tx.partitions()))
+}
