@@ -144,34 +144,6 @@ func TestIDRecords(t *testing.T) {
 }
 
 // Offsets end in any order; an abort takes staged ones back.
-func TestProgress(t *testing.T) {
-	p := newProgress()
-	_, news := p.low(true)
-	require.False(t, news)
-	for at := int64(10); at < 15; at++ {
-		require.True(t, p.begin(at, open))
-	}
-	require.False(t, p.begin(12, open), "behind what has begun")
-	low := func(withStaged bool) int64 { next, _ := p.low(withStaged); return next }
-	p.set(11, settled)
-	require.EqualValues(t, 10, low(true))
-	p.set(10, staged)
-	require.EqualValues(t, 12, low(true))
-	require.EqualValues(t, 10, low(false))
-	p.set(10, open)
-	require.EqualValues(t, 10, low(true))
-	p.set(10, settled)
-	p.done(12)
-	_, news = p.low(false)
-	require.False(t, news)
-	require.True(t, p.settledTo(11))
-	require.False(t, p.settledTo(12))
-	for at := int64(12); at < 15; at++ {
-		p.set(at, settled)
-	}
-	require.EqualValues(t, 15, low(false))
-}
-
 // What a new owner of a partition waits for: a million IDs, 500 a transaction.
 func TestRestoreOfAMillionIDs(t *testing.T) {
 	const records, each = 2000, 500

@@ -41,9 +41,7 @@ func (p *progress) begin(at int64, state offsetState) bool {
 	}
 	p.top = at
 	p.offsets = append(p.offsets, offset{at, state})
-	if state == settled {
-		p.advance()
-	}
+	p.advance()
 	return true
 }
 
@@ -56,9 +54,7 @@ func (p *progress) set(at int64, state offsetState) {
 		return
 	}
 	p.offsets[i].state = state
-	if state == settled && i == 0 {
-		p.advance()
-	}
+	p.advance()
 }
 
 // advance cuts the settled run at the bottom off.
