@@ -1,11 +1,13 @@
 package framework_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/framework"
+	"github.com/hapax-go/hapax/framework/config"
 )
 
 // The explanation names the setting that chose a handler's strategy.
@@ -22,5 +24,22 @@ func TestExplainSaysWhatChoseTheStrategy(t *testing.T) {
 		explained, err := framework.Explain(cfg, handler, handler)
 		require.NoError(t, err)
 		require.Equal(t, want, explained.Chosen, handler)
+	}
+}
+
+// The embedded broker's own file is that, however sql.dsn spells it.
+func TestTheBrokersOwnFileIsKnownInEverySpelling(t *testing.T) {
+	folder := t.TempDir()
+	t.Chdir(folder)
+	for dsn, own := range map[string]bool{
+		"hapax.db": true, "./data/../hapax.db": true, "sqlite:hapax.db": true, "file://hapax.db": true,
+		"file:hapax.db?synchronous=normal": true, "sqlite://" + folder + "/hapax.db?synchronous=full": true,
+		"shop.db": false, "file:shop.db?synchronous=normal": false, "postgres://h/hapax.db": false,
+	} {
+		cfg, err := config.Parse("hapax.yaml", []byte("service: a\nsqlite: {path: hapax.db}\nsql: {dsn: \""+dsn+"\"}\n"), nil)
+		require.NoError(t, err)
+		explained, err := framework.Explain(cfg, "orders", "orders")
+		require.NoError(t, err)
+		require.Equal(t, own, strings.Contains(explained.Effects[1].Guarantee, "in the broker's own file"), dsn)
 	}
 }

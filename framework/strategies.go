@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hapax-go/hapax/adapters"
@@ -46,8 +45,15 @@ func ownDatabase(cfg *config.Config) bool {
 	if !cfg.SQL.Enabled() {
 		return false
 	}
-	path := strings.TrimPrefix(strings.TrimPrefix(cfg.DatabaseDSN().Reveal(), "sqlite:"), "file:")
-	return cfg.Broker != "sqlite" || filepath.Clean(path) != filepath.Clean(cfg.SQLitePath())
+	file := cfg.DatabaseFile()
+	return cfg.Broker != "sqlite" || file == "" || absolute(file) != absolute(cfg.SQLitePath())
+}
+
+func absolute(path string) string {
+	if absolute, err := filepath.Abs(path); err == nil {
+		return absolute
+	}
+	return filepath.Clean(path)
 }
 
 // strategy builds what the rule asks for, for one scope.

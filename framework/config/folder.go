@@ -16,6 +16,16 @@ func (c *Config) SQLitePath() string { return c.File(c.SQLite.Path) }
 // folder of the file that was loaded.
 func (c *Config) DatabaseDSN() DSN { return c.fromFolder(c.SQL.DSN.Driver(), c.SQL.DSN) }
 
+// DatabaseFile is the path in sql.dsn as the process opens it; "" where that is no SQLite file.
+func (c *Config) DatabaseFile() string {
+	if c.SQL.DSN.Driver() != "sqlite" {
+		return ""
+	}
+	dsn := string(c.DatabaseDSN())
+	path, _, _ := strings.Cut(strings.TrimPrefix(dsn, fileScheme.FindString(dsn)), "?")
+	return path
+}
+
 // fromFolder is File for the files that a connection string of a store names. The rest of
 // it stays as it was written.
 func (c *Config) fromFolder(store string, dsn DSN) DSN {

@@ -18,7 +18,8 @@
 // transaction's end (SET LOCAL, ON COMMIT DROP, pg_advisory_xact_lock) lasts for the
 // handlers that share it: set such a thing anew each time, and do not rely on its absence.
 // What is the session's (SET, USE, PRAGMA, ATTACH, a temporary table, pg_advisory_lock or
-// GET_LOCK) lasts as long: its connection is closed with the transaction.
+// GET_LOCK) lasts as long: its connection is closed with the transaction. So it is after a
+// DO block of PostgreSQL.
 //
 // With [Open] on PostgreSQL, MySQL, MariaDB or SQLite this works beside any broker:
 // the table of processed events (event ID, type, handler, time, [SetResult]) can be

@@ -35,16 +35,19 @@ func (r *refusing) Store(ctx context.Context, tx *sql.Tx, outputs []dedup.Output
 // transaction or not; nothing of it stays, and it takes effect when it comes again.
 func TestOutputsThatCannotBeStoredFailTheEvent(t *testing.T) {
 	for name, test := range map[string]struct {
-		withTx bool
-		fail   refusing
+		withTx  bool
+		fail    refusing
+		dialect sqldb.Dialect
 	}{
-		"stored with SQL":     {true, refusing{store: errRefused}},
-		"stored without SQL":  {false, refusing{store: errRefused}},
-		"checked with SQL":    {true, refusing{check: errRefused}},
-		"checked without SQL": {false, refusing{check: errRefused}},
+		"stored with SQL":                {true, refusing{store: errRefused}, sqldb.SQLite},
+		"stored without SQL":             {false, refusing{store: errRefused}, sqldb.SQLite},
+		"checked with SQL":               {true, refusing{check: errRefused}, sqldb.SQLite},
+		"checked without SQL":            {false, refusing{check: errRefused}, sqldb.SQLite},
+		"stored on a server":             {true, refusing{store: errRefused}, sqldb.Postgres},
+		"stored on a server without SQL": {false, refusing{store: errRefused}, sqldb.Postgres},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRigOn(t, sqldb.SQLite)
+			r := newRigOn(t, test.dialect)
 			outbox := &test.fail
 			h := r.process(func(o *inbox.Options, _ *sqldb.Options) { outbox.Outbox, o.Outbox = o.Outbox, outbox }).
 				handler(func(ctx context.Context, id string) error {

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hapax-go/hapax/outbox/inbox"
@@ -68,6 +70,22 @@ func occupy(t testing.TB, group *inbox.Group) (free func() error) {
 }
 
 var errRefused = errors.New("refused")
+
+// Functions that wait together all run, one by one.
+func TestFunctionsThatWaitTogetherAllRun(t *testing.T) {
+	db, group := open(t, inbox.Config{})
+	free := occupy(t, group)
+	var all sync.WaitGroup
+	for i, name := range []string{"a", "b", "c"} {
+		all.Go(func() {
+			assert.NoError(t, group.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error { return insert(ctx, tx, name) }))
+		})
+		require.Eventually(t, func() bool { return group.Queued() == i+1 }, 10*time.Second, time.Millisecond)
+	}
+	require.NoError(t, free())
+	all.Wait()
+	require.Equal(t, []string{"a", "b", "c"}, written(t, db))
+}
 
 func TestFailingUnitsLeaveTheirPeersAlone(t *testing.T) {
 	db, group := open(t, inbox.Config{})

@@ -1,8 +1,10 @@
 package inbox_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -58,5 +60,23 @@ func TestADatabaseThatCannotBeHad(t *testing.T) {
 	var step *dedup.StepError
 	require.ErrorAs(t, err, &step)
 	require.True(t, step.Infrastructure())
+	require.NoError(t, group.Close())
+}
+
+// Nor does a transaction that does not begin keep anybody waiting, or run what it was for
+// without one.
+func TestAFileThatIsNoDatabaseFailsWhatWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte("damaged "), 1024), 0o600))
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	defer db.Close()
+	group := inbox.NewGroup(db, inbox.Config{})
+	require.ErrorContains(t, group.Do(t.Context(), func(context.Context, *sql.Tx) error {
+		t.Error("it ran")
+		return nil
+	}), "begin transaction: ")
+	_, err = group.NewTurn("event").Tx(t.Context())
+	require.ErrorContains(t, err, "begin transaction: ")
 	require.NoError(t, group.Close())
 }

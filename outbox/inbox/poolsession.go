@@ -119,8 +119,12 @@ func (s *poolSession) alters(word, rest string) bool {
 	case "DECLARE":
 		return strings.Contains(strings.ToUpper(rest), "WITH HOLD")
 	case "SELECT", "WITH", "DO":
+		if word == "DO" && s.dialect == sqldb.Postgres {
+			return true // a block in another language, which may do any of this
+		}
 		text := strings.ToLower(rest)
-		return strings.Contains(text, "advisory_lock") || strings.Contains(text, "get_lock") ||
+		return strings.Contains(text, "temp") && intoTemporary.MatchString(text) ||
+			strings.Contains(text, "advisory_lock") || strings.Contains(text, "get_lock") ||
 			strings.Count(text, "set_config") > len(localConfig.FindAllString(text, -1))
 	}
 	return false
@@ -129,7 +133,8 @@ func (s *poolSession) alters(word, rest string) bool {
 var (
 	userVariable   = regexp.MustCompile(`^\s*@[^@]`) // of MySQL's user
 	furtherSetting = regexp.MustCompile(`,\s*(@@|[A-Za-z][\w. ]*:?=)`)
-	temporary      = regexp.MustCompile(`(?i)^\s+((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s`)
+	temporary      = regexp.MustCompile(`(?i)^\s+(OR\s+REPLACE\s+)?((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s|\bpg_temp\b`)
+	intoTemporary  = regexp.MustCompile(`\sinto\s+((local|global)\s+)?(temp(orary)?\s|pg_temp\b)`)
 	onCommitDrop   = regexp.MustCompile(`(?i)\sON\s+COMMIT\s+DROP\b`)
 	localConfig    = regexp.MustCompile(`set_config[^;]*?,\s*true\s*\)`) // ends with the transaction
 )

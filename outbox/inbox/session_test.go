@@ -104,6 +104,9 @@ func TestWhatLastsBeyondTheCommitIsInNobodysWay(t *testing.T) {
 			`SELECT SET_CONFIG('search_path', 'pg_catalog', FALSE)`, `SELECT set_config('default_transaction_read_only', 'true', false)`,
 			`SELECT set_config('a.b', 'c', true), set_config('search_path', 'pg_catalog', false)`,
 			`CREATE TEMPORARY TABLE accounts_of_today (id int)`, `PREPARE charge AS SELECT 1`, `DECLARE c CURSOR WITH HOLD FOR SELECT 1`,
+			`DO $$ BEGIN SET search_path TO pg_catalog; END $$`, `SELECT 1 AS id INTO TEMP accounts_of_today`,
+			`WITH a AS (SELECT 1 AS id) SELECT id INTO LOCAL TEMPORARY TABLE accounts_of_today FROM a`,
+			`CREATE TABLE pg_temp.accounts_of_today (id int)`, `CREATE OR REPLACE TEMP VIEW effects AS SELECT 1 AS id`,
 		},
 		sqldb.MySQL: {
 			`USE mysql`, `SET SESSION TRANSACTION READ ONLY`, `SET @@sql_select_limit = 0`, `SET LOCAL sql_select_limit = 0`,

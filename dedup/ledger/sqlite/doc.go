@@ -20,7 +20,8 @@
 // What an insert of a random ID costs is the pages it dirties, hardly anything
 // else; and the larger the index, the surer it is that each ID has a page of its
 // own, which is in no cache. So marks are divided into generations, of which only
-// the newest takes any: 65,536 of them, or an eighth of a window. The table is
+// the newest takes any: 65,536 of them, or an eighth of a window, the longest of its
+// marks. The table is
 // clustered by generation and ID, so inserts meet the same few hundred pages
 // however many marks there are. A generation leaves whole, when its last mark has
 // expired. What reports show is a log, written at its end and removed from its

@@ -20,10 +20,11 @@ type generation struct {
 const generations = 8
 
 // turn begins a new generation when the one in use is full, or has been in use for
-// so long that its marks would leave late. It is part of the caller's transaction,
-// which has the write lock, so nobody marks an ID meanwhile.
+// so long that its marks would leave late. Those of a ledger with a longer window keep it
+// for that long anyhow. It is part of the caller's transaction, which has the write lock,
+// so nobody marks an ID meanwhile.
 func (l *Ledger) turn(ctx context.Context, q Querier, current generation, now int64) (generation, error) {
-	old := now-current.started > millis(l.window)/generations
+	old := now-current.started > max(millis(l.window), current.until-now)/generations
 	if current.marks == 0 || current.marks < int64(l.size) && !old {
 		return current, nil
 	}

@@ -130,3 +130,30 @@ func TestExpireLooksAtNoGenerationThatLives(t *testing.T) {
 	require.NoError(t, plan.Err())
 	require.Contains(t, steps, "SEARCH hapax_ledger_generations USING INDEX hapax_ledger_generations_sealed (until<?)")
 }
+
+// Where handlers of a short and of a long window share the tables, a generation that has
+// marks of both lasts for an eighth of the long one, and no mark is lost.
+func TestGenerationsOfAShortAndALongWindowAreFew(t *testing.T) {
+	inbox := newInboxOf(t, 1000)
+	lasting := openLedger(t, inbox.db, sqlite.Config{Window: 48 * time.Hour, Now: inbox.Now, GenerationMarks: 1000})
+	const hours = 40
+	long, short := events("long", hours), events("short", hours)
+	for i := range hours {
+		require.NoError(t, lasting.Claim(t.Context(), time.Minute, long[i:i+1]))
+		require.NoError(t, lasting.Complete(t.Context(), long[i:i+1]))
+		require.Equal(t, is{dedup.Fresh}, inbox.marks(short[i]))
+		require.Equal(t, is{dedup.Duplicate}, inbox.marks(rival(short[i])))
+		inbox.Advance(time.Hour)
+	}
+	var generations int
+	require.NoError(t, inbox.db.QueryRow(`SELECT count(*) FROM hapax_ledger_generations`).Scan(&generations))
+	require.LessOrEqual(t, generations, 7)
+	require.Equal(t, is{dedup.Fresh}, inbox.marks(rival(short[0])), "its window is over")
+	for i := range long {
+		require.Equal(t, is{dedup.Duplicate}, inbox.marks(rival(long[i])))
+	}
+	inbox.Advance(48 * time.Hour)
+	removed, err := inbox.Expire(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, 2*hours+1, removed)
+}
