@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -92,6 +93,18 @@ func TestABatchTakesEffectOncePerEvent(t *testing.T) {
 			require.Equal(t, 1, times, id)
 		}
 	})
+}
+
+// What a batch handler calls may take so many things at once and no more. Deliveries that
+// come just behind the one that fills a batch are of the next.
+func TestABatchIsNeverLargerThanItsSize(t *testing.T) {
+	const size, deliveries = 2, 10_000
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(16)) // so that they come between any two steps
+	b := &batches{}
+	handle := batching(t, b, size)
+	require.Zero(t, deliverAll(handle, ids(deliveries)...))
+	require.Len(t, b.seen, deliveries)
+	require.LessOrEqual(t, slices.Max(b.sizes), size)
 }
 
 func TestABatchGoesWhenItsFirstMessageHasWaited(t *testing.T) {
