@@ -84,6 +84,28 @@ func TestHeartbeatKeepsTheLeasesOfManySlowHandlers(t *testing.T) {
 	})
 }
 
+// A renewal that fails once says nothing about a lease that was taken a moment ago, however
+// long the strategy has been at work.
+func TestOneFailedRenewalLosesNoYoungLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failures := 0
+		strategy := strategyOn(outside{broken{Ledger: memory.New(memory.Config{}), renew: func([]*dedup.Entry) error {
+			failures++
+			return errInjected
+		}}})
+		defer strategy.Close()
+		_, first := claimOne(t, strategy, "1") // begins the heartbeat
+		require.NoError(t, first.Commit(t.Context(), nil))
+		time.Sleep(3*lease + time.Second)
+		_, claim := claimOne(t, strategy, "2")
+		ctx := claim.Context(t.Context())
+		time.Sleep(lease / 2)
+		require.Positive(t, failures)
+		require.NoError(t, context.Cause(ctx))
+		require.NoError(t, claim.Commit(ctx, nil))
+	})
+}
+
 // A process that stood still for longer than its lease (SIGSTOP, a long pause of
 // the machine) sent no heartbeat; another worker took over and committed. When it
 // wakes it asks the ledger before it publishes, and publishes nothing.
