@@ -157,6 +157,7 @@ func TestAFailedBatchIsHandledAgainAsDelivered(t *testing.T) {
 		handle := middleware.Batch(func(msgs []*message.Message) ([]*message.Message, error) {
 			for _, msg := range msgs {
 				require.Equal(t, string(order(msg.UUID).Payload), string(msg.Payload))
+				require.NoError(t, msg.Context().Err(), "the failed claim's context has ended")
 				msg.Payload = []byte("unpacked")
 				msg.Metadata.Set(dedup.MetaEventID, "changed")
 			}
