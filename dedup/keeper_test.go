@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,9 +89,9 @@ func TestHeartbeatKeepsTheLeasesOfManySlowHandlers(t *testing.T) {
 // long the strategy has been at work.
 func TestOneFailedRenewalLosesNoYoungLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		failures := 0
+		var failures atomic.Int64
 		strategy := strategyOn(outside{broken{Ledger: memory.New(memory.Config{}), renew: func([]*dedup.Entry) error {
-			failures++
+			failures.Add(1)
 			return errInjected
 		}}})
 		defer strategy.Close()
@@ -100,7 +101,7 @@ func TestOneFailedRenewalLosesNoYoungLease(t *testing.T) {
 		_, claim := claimOne(t, strategy, "2")
 		ctx := claim.Context(t.Context())
 		time.Sleep(lease / 2)
-		require.Positive(t, failures)
+		require.Positive(t, failures.Load())
 		require.NoError(t, context.Cause(ctx))
 		require.NoError(t, claim.Commit(ctx, nil))
 	})
