@@ -232,23 +232,32 @@ func (g *gatherer) add(msg *message.Message) error {
 	batch, place := g.next, len(g.next.msgs)
 	batch.msgs = append(batch.msgs, msg)
 	full := len(batch.msgs) == g.batching.Size
+	if full {
+		g.next = nil // here: any number may come before a flush gets the lock
+	}
 	g.mu.Unlock()
 	if full {
-		g.flush(batch)
+		g.start(batch)
 	}
 	<-batch.done
 	return batch.errs[place]
 }
 
-// flush runs a batch once: the timer and the message that fills it may both call.
+// flush starts a batch that is not full, unless that has happened.
 func (g *gatherer) flush(batch *gathering) {
 	g.mu.Lock()
-	if g.next != batch {
-		g.mu.Unlock()
-		return
+	gathering := g.next == batch
+	if gathering {
+		g.next = nil
 	}
-	g.next = nil
 	g.mu.Unlock()
+	if gathering {
+		g.start(batch)
+	}
+}
+
+// start runs a batch that nobody can add to any more, and is called once for each.
+func (g *gatherer) start(batch *gathering) {
 	batch.timer.Stop()
 	batch.stay()
 	batch.errs = g.run(batch.msgs)

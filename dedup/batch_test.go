@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,6 +95,18 @@ func TestABatchTakesEffectOncePerEvent(t *testing.T) {
 	})
 }
 
+// What a batch handler calls may take so many things at once and no more. Deliveries that
+// come just behind the one that fills a batch are of the next.
+func TestABatchIsNeverLargerThanItsSize(t *testing.T) {
+	const size, deliveries = 2, 10_000
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(16)) // so that they come between any two steps
+	b := &batches{}
+	handle := batching(t, b, size)
+	require.Zero(t, deliverAll(handle, ids(deliveries)...))
+	require.Len(t, b.seen, deliveries)
+	require.LessOrEqual(t, slices.Max(b.sizes), size)
+}
+
 func TestABatchGoesWhenItsFirstMessageHasWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &batches{}
@@ -144,6 +157,7 @@ func TestAFailedBatchIsHandledAgainAsDelivered(t *testing.T) {
 		handle := middleware.Batch(func(msgs []*message.Message) ([]*message.Message, error) {
 			for _, msg := range msgs {
 				require.Equal(t, string(order(msg.UUID).Payload), string(msg.Payload))
+				require.NoError(t, msg.Context().Err(), "the failed claim's context has ended")
 				msg.Payload = []byte("unpacked")
 				msg.Metadata.Set(dedup.MetaEventID, "changed")
 			}

@@ -19,6 +19,13 @@ func TestAClaimListUsesItsPlacesAgain(t *testing.T) {
 		require.False(t, list.remove(first), "it was removed before")
 		require.True(t, list.remove(second))
 	}
+	// So are those of claims that come later: each is in it until it is removed.
+	third, fourth := &ledgerClaim{}, &ledgerClaim{}
+	list.add(third)
+	list.add(fourth)
+	require.ElementsMatch(t, []*ledgerClaim{third, fourth}, list.places)
+	require.True(t, list.remove(third))
+	require.True(t, list.remove(fourth))
 	require.LessOrEqual(t, len(list.places), 2)
 	require.Equal(t, []*ledgerClaim{nil, nil}, list.places, "what has ended is not kept")
 }

@@ -38,8 +38,10 @@ func TestIdentityTakesTheFirstPlaceThatHasAnID(t *testing.T) {
 	expectID("from-payload", dedup.SourcePointer)
 	identity.Pointer = "/order/n"
 	expectID("12345678901234567890", dedup.SourcePointer) // exact, not 1.2345678901234567e+19
-	identity.Pointer = ""
-	expectID("", dedup.SourceContent)
+	for _, pointer := range []string{"", "/order/none", "/order"} {
+		identity.Pointer = pointer
+		expectID("", dedup.SourceContent)
+	}
 }
 
 // Two sources and IDs that concatenate to the same text are two events.
@@ -72,6 +74,8 @@ func TestStructuredCloudEvents(t *testing.T) {
 	id, source = find("application/json", `{"source":"/shop","id":"7"}`)
 	require.Equal(t, dedup.SourceUUID, source)
 	require.Equal(t, "uuid", id)
+	_, source = find("application/vnd.example.customer.v1+json", `{"source":"/shop","id":"7"}`)
+	require.Equal(t, dedup.SourceUUID, source, "an ID in another type's payload may be that of a customer")
 	_, source = find("application/cloudevents+json", `not an envelope`)
 	require.Equal(t, dedup.SourceUUID, source)
 }

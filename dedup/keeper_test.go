@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +82,28 @@ func TestHeartbeatKeepsTheLeasesOfManySlowHandlers(t *testing.T) {
 			event, _ := claimOne(t, other, id)
 			require.Equal(t, dedup.Duplicate, event.Verdict)
 		}
+	})
+}
+
+// A renewal that fails once says nothing about a lease that was taken a moment ago, however
+// long the strategy has been at work.
+func TestOneFailedRenewalLosesNoYoungLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var failures atomic.Int64
+		strategy := strategyOn(outside{broken{Ledger: memory.New(memory.Config{}), renew: func([]*dedup.Entry) error {
+			failures.Add(1)
+			return errInjected
+		}}})
+		defer strategy.Close()
+		_, first := claimOne(t, strategy, "1") // begins the heartbeat
+		require.NoError(t, first.Commit(t.Context(), nil))
+		time.Sleep(3*lease + time.Second)
+		_, claim := claimOne(t, strategy, "2")
+		ctx := claim.Context(t.Context())
+		time.Sleep(lease / 2)
+		require.Positive(t, failures.Load())
+		require.NoError(t, context.Cause(ctx))
+		require.NoError(t, claim.Commit(ctx, nil))
 	})
 }
 

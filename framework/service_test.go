@@ -351,6 +351,21 @@ func TestRetriesWithoutAPause(t *testing.T) {
 }
 
 // A stop does not wait for the company that a batch waits for.
+// A batch handler is given what has gathered, not one event at a time.
+func TestABatchGathers(t *testing.T) {
+	service := newService(t, parse(t, ""))
+	sizes := make(chan int, 10)
+	framework.Handle(service, "orders", func(_ context.Context, orders []Order) error {
+		sizes <- len(orders)
+		return nil
+	}, framework.Batch(2, patience))
+	publish(t, service, "orders", "1", Order{ID: "1"})
+	publish(t, service, "orders", "2", Order{ID: "2"})
+	stop := start(t, service)
+	require.Equal(t, 2, <-sizes)
+	require.NoError(t, stop())
+}
+
 func TestStopWhileABatchWaits(t *testing.T) {
 	service := newService(t, parse(t, "shutdown: {drain_timeout: 100ms}\n"))
 	waiting := make(chan struct{})

@@ -172,6 +172,7 @@ func TestGoesBackToTheBroker(t *testing.T) {
 		"lease lost":  {dedup.ErrLeaseLost, 0, 1},
 		"plain":       {errBoom, 0, 1}, // without Retry in the chain
 		"retry after": {fmt.Errorf("wrapped: %w", handlers.RetryAfter(time.Hour, errBoom)), time.Hour, 1},
+		"in the past": {handlers.RetryAfter(-time.Hour, errBoom), 0, 1}, // as of time.Until
 		"store away":  {&dedup.StepError{Step: "claim", Err: errBoom}, time.Second, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

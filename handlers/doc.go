@@ -33,7 +33,8 @@
 // refuses (a deferred constraint) count as its own error.
 //
 // Classify tells these apart, through any wrapping; where errors that steer wrap
-// each other, the outermost decides.
+// each other, the outermost decides. An error that is joined with a Skip decides, not
+// the Skip.
 //
 // # The chain
 //

@@ -47,13 +47,22 @@ func (o Outcome) String() string {
 // several that steer wrap each other, the outermost decides. An error that does
 // not steer is Retried, cancelled contexts included: whether the delivery itself
 // was cancelled is known by its own context only, and Retry looks there.
+//
+// A Skip that is joined with an error which is none decides nothing, whatever their
+// order: something has failed, and a mark would lose the event.
 func Classify(err error) Outcome {
 	var steering interface{ Outcome() Outcome }
 	switch {
 	case err == nil:
 		return Processed
 	case errors.As(err, &steering):
-		return steering.Outcome()
+		if outcome := steering.Outcome(); outcome != Skipped {
+			return outcome
+		}
+		if failed := besideSkips(err); failed != nil {
+			return Classify(failed)
+		}
+		return Skipped
 	case errors.Is(err, dedup.ErrNoID), errors.Is(err, dedup.ErrConflict),
 		errors.Is(err, dedup.ErrBadOutput), errors.Is(err, dedup.ErrBatchOutput):
 		return Buried
@@ -63,6 +72,29 @@ func Classify(err error) Outcome {
 		return Returned
 	default:
 		return Retried
+	}
+}
+
+// besideSkips is what remains of an error without its skips, and without what wraps each
+// of them alone; nil: nothing.
+func besideSkips(err error) error {
+	var skip interface{ Outcome() Outcome }
+	if !errors.As(err, &skip) || skip.Outcome() != Skipped {
+		return err
+	}
+	switch wrapping := err.(type) {
+	case interface{ Unwrap() []error }:
+		var rest []error
+		for _, member := range wrapping.Unwrap() {
+			rest = append(rest, besideSkips(member))
+		}
+		return errors.Join(rest...)
+	case interface{ Outcome() Outcome }:
+		return nil
+	case interface{ Unwrap() error }:
+		return besideSkips(wrapping.Unwrap())
+	default:
+		return nil // it says so by a method As
 	}
 }
 
@@ -119,7 +151,8 @@ func (e *RetryAfterError) Outcome() Outcome { return Returned }
 // Skip ends a handler that has nothing to do for an event: the event is marked
 // and acknowledged, and none of its outputs are sent, those already emitted
 // included. SQL writes of the handler in the inbox's transaction do commit. The
-// reason is logged and passed to Options.OnSkip.
+// reason is logged and passed to Options.OnSkip. Joined with an error that is no Skip
+// it does nothing: that error decides.
 func Skip(reason string) error { return &SkipError{Reason: reason} }
 
 // SkipError is the error made by Skip.

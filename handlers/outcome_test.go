@@ -49,12 +49,39 @@ func TestClassify(t *testing.T) {
 			require.Equal(t, test.want, handlers.Classify(test.err))
 			if test.err != nil {
 				require.Equal(t, test.want, handlers.Classify(fmt.Errorf("place order: %w", test.err)), "wrapped")
-				require.Equal(t, test.want, handlers.Classify(errors.Join(errors.New("other"), test.err)), "joined")
+				joined := test.want
+				if joined == handlers.Skipped {
+					joined = handlers.Retried
+				}
+				require.Equal(t, joined, handlers.Classify(errors.Join(errors.New("other"), test.err)), "joined")
 			}
 		})
 	}
 	require.Equal(t, "processed skipped retried returned buried outcome 9", fmt.Sprint(
 		handlers.Processed, " ", handlers.Skipped, " ", handlers.Retried, " ", handlers.Returned, " ", handlers.Buried, " ", handlers.Outcome(9)))
+}
+
+// A handler that skips, and whose deferred clean-up fails, has failed: to mark the event
+// would be to lose it.
+func TestAnErrorBesideASkipDecides(t *testing.T) {
+	skip := handlers.Skip("x")
+	for name, test := range map[string]struct {
+		err  error
+		want handlers.Outcome
+	}{
+		"skip first":           {errors.Join(skip, errBoom), handlers.Retried},
+		"skip last":            {errors.Join(errBoom, skip), handlers.Retried},
+		"wrapped":              {fmt.Errorf("place order: %w", errors.Join(fmt.Errorf("a: %w", skip), errBoom)), handlers.Retried},
+		"in one format":        {fmt.Errorf("%w; and %w", skip, errBoom), handlers.Retried},
+		"deeper":               {errors.Join(skip, errors.Join(skip, fmt.Errorf("b: %w", errBoom))), handlers.Retried},
+		"permanent last":       {errors.Join(skip, handlers.Permanent(errBoom)), handlers.Buried},
+		"later":                {errors.Join(skip, handlers.RetryAfter(time.Second, errBoom)), handlers.Returned},
+		"only skips":           {errors.Join(skip, fmt.Errorf("a: %w", skip)), handlers.Skipped},
+		"nothing else":         {errors.Join(skip, nil), handlers.Skipped},
+		"wrapped by permanent": {handlers.Permanent(errors.Join(skip, errBoom)), handlers.Buried},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, handlers.Classify(test.err)) })
+	}
 }
 
 func TestErrorsThatSteer(t *testing.T) {

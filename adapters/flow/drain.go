@@ -38,8 +38,6 @@ func (f *Flow) Drain(ctx context.Context) error {
 		case <-expired:
 			f.expire(context.Cause(ctx))
 			expired = nil
-		case <-f.done:
-			ended = true
 		}
 	}
 	f.goroutines.Wait()
@@ -88,5 +86,4 @@ func (f *Flow) finish() {
 	}
 	close(f.out)
 	close(f.handed)
-	close(f.done)
 }

@@ -85,7 +85,6 @@ type Flow struct {
 	room       chan struct{} // wakes one waiting Offer
 	draining   chan struct{} // closed when Drain begins
 	deadline   chan struct{} // closed when a Drain's ctx ends
-	done       chan struct{} // closed when everything has ended
 	cut        atomic.Int64  // handed-out deliveries abandoned at the deadline
 	goroutines sync.WaitGroup
 }
@@ -108,7 +107,6 @@ func New(config Config) *Flow {
 		room:     make(chan struct{}, 1),
 		draining: make(chan struct{}),
 		deadline: make(chan struct{}),
-		done:     make(chan struct{}),
 	}
 	f.goroutines.Go(f.track)
 	return f

@@ -53,7 +53,7 @@ func (b *Broker) Checks(ctx context.Context, uses []adapters.Use) (findings []ad
 			findings = append(findings, b.logFindings(ctx, use, len(nodes))...)
 		}
 	}
-	return findings
+	return append(findings, b.collisions(ctx, uses)...)
 }
 
 // topicFindings looks at one topic, by its Kafka name. Its first finding is

@@ -52,6 +52,7 @@ func deliveryLimitOfTheQueue(t *testing.T, elsewhere string) {
 	require.Equal(t, "poison", letter.Metadata.Get(dedup.MetaEventID))
 	require.Contains(t, letter.Metadata.Get(dedup.MetaDeadReason), "delivery_limit")
 	require.Equal(t, topic, letter.Metadata.Get(dedup.MetaDeadTopic))
+	require.NotContains(t, letter.Metadata, dedup.MetaDeadAttempts, "the server does not tell of its four deliveries")
 	letter.Ack()
 	// Nobody read the letters when the queue was declared, so they are kept too.
 	require.Eventually(t, func() bool {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -213,7 +212,8 @@ func (b *Broker) returned(delivery *amqp.Delivery) int {
 }
 
 // describeDeath gives a message that the server has dead-lettered the metadata of
-// a dead letter.
+// a dead letter. The server does not tell how often it had delivered it: its count is that
+// of the deaths.
 func describeDeath(msg *message.Message, delivery *amqp.Delivery) {
 	death := lastDeath(delivery.Headers)
 	if death == nil || msg.Metadata.Get(dedup.MetaDeadReason) != "" {
@@ -228,10 +228,8 @@ func describeDeath(msg *message.Message, delivery *amqp.Delivery) {
 	if own := topicOf(queue); own != "" && delivery.Exchange == dedup.DeadLetterTopic(own) {
 		topic = own // it was published to another exchange, which is bound to the topic's
 	}
-	count, _ := death["count"].(int64)
 	msg.Metadata[dedup.MetaDeadReason] = fmt.Sprintf("rabbitmq moved it from queue %s: %s", queue, reason)
 	msg.Metadata[dedup.MetaDeadTopic] = topic
-	msg.Metadata[dedup.MetaDeadAttempts] = strconv.FormatInt(count, 10)
 }
 
 // lastDeath is what the server says of the last time that it dead-lettered a message.

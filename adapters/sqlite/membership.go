@@ -3,8 +3,11 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hapax-go/hapax/outbox/inbox"
 )
 
 // membership is a consumer's registration under one owner ID, from joining until
@@ -33,7 +36,7 @@ func (b *Broker) joinGroup(ctx context.Context, topic, group string) (ids [2]int
 	if err = b.db.QueryRowContext(ctx, find, topic, group).Scan(&ids[0], &ids[1]); err == nil {
 		return ids, nil
 	}
-	err = b.group.Do(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = b.register(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO hapax_topics (name, last) VALUES (?, 0) ON CONFLICT DO NOTHING`, topic); err != nil {
 			return err
 		}
@@ -48,17 +51,30 @@ func (b *Broker) joinGroup(ctx context.Context, topic, group string) (ids [2]int
 	return ids, nil
 }
 
+// register runs a unit again when the COMMIT has failed that it shared with others: it may
+// be the fault of a handler, of whose rows a deferred constraint refuses some, and no
+// subscription is to fail for that. The unit may have been applied.
+func (b *Broker) register(ctx context.Context, unit func(context.Context, *sql.Tx) error) error {
+	const tries = 20 // a disk that is full fails every time
+	for try := 1; ; try++ {
+		err := b.group.Do(ctx, unit)
+		if try == tries || !errors.Is(err, inbox.ErrCommitUnknown) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
 // join registers a new member. It replaces an earlier membership of the same
 // consumer, whose rows it frees if nobody else has done so.
 func (c *consumer) join(ctx context.Context, values context.Context, old *membership) (*membership, error) {
 	m := &membership{consumer: c, group: c.group, owner: newOwner()}
-	err := c.broker.group.Do(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := c.broker.register(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if old != nil {
 			if err := old.leave(ctx, tx); err != nil {
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO hapax_consumers (id, grp, lease_until) VALUES (?, ?, ?)`, m.owner, m.group, m.until(time.Now()))
+		_, err := tx.ExecContext(ctx, `INSERT INTO hapax_consumers (id, grp, lease_until) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until`, m.owner, m.group, m.until(time.Now()))
 		return err
 	})
 	if err != nil {

@@ -147,7 +147,7 @@ Exit status: 0 also when there are none, 1 they could not be read.`,
 		}
 		return operate(command, load, func(ctx context.Context, operator *framework.Operator) error {
 			printed := newTable("event ID", "handler", "reason", "attempts", "at", "error")
-			printed.SetColumnConfigs([]table.ColumnConfig{{Number: 1, WidthMax: maxCell}, {Number: 6, WidthMax: 60}})
+			printed.SetColumnConfigs([]table.ColumnConfig{column(1, maxCell), column(2, maxCell), column(3, maxCell), column(4, maxCell), column(5, maxCell), column(6, 60)})
 			encoder := json.NewEncoder(command.OutOrStdout())
 			shown := 0
 			err := operator.Letters(ctx, arguments[0], func(letter *framework.Letter) (bool, error) {

@@ -72,7 +72,7 @@ Exit status: 0, 1 something failed (letters put back until then are removed),
 				case *asJSON:
 					printing = encoder.Encode(requeued{letter.EventID, letter.Topic, committed})
 				case !filter.all:
-					_, printing = fmt.Fprintf(printable{out}, "%s → %s: %s\n", letter.EventID, letter.Topic, committed.Why)
+					_, printing = fmt.Fprintf(printable{out}, "%s → %s: %s\n", oneLine(letter.EventID), letter.Topic, committed.Why)
 				}
 				return true, nil // it is put back, printed or not
 			})

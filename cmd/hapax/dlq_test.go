@@ -252,6 +252,21 @@ func TestALongIDInATable(t *testing.T) {
 	}
 }
 
+// A newline in an ID does not make two rows of one, of which a sender could choose the second.
+func TestAnIDWithANewlineStaysInItsRow(t *testing.T) {
+	file, topic := writeConfig(t, "service: fulfilment\n"), uniqueTopic()
+	const id, shown = "order\n17\t\r\nx", `order\x0a17\x09\x0d\x0ax`
+	_, err := run(t, "publish", topic+".dead", "-f", file, "--id", id, "--data", "{}")
+	require.NoError(t, err)
+	for _, arguments := range [][]string{
+		{"dlq", "list", topic}, {"tail", topic + ".dead", "--from", "start", "--no-follow"}, {"dlq", "requeue", topic, id},
+	} {
+		text, err := run(t, append(arguments, "-f", file)...)
+		require.NoError(t, err, text)
+		require.Contains(t, text, shown)
+	}
+}
+
 // What an event holds is no command to the terminal of who looks at it, also where it is
 // text: an ID, a key or a payload may come from anybody.
 func TestEventsAreNoCommandsToATerminal(t *testing.T) {

@@ -78,13 +78,26 @@ func newTable(header ...any) table.Writer {
 	printed := table.NewWriter()
 	columns := make([]table.ColumnConfig, len(header))
 	for i := range columns {
-		columns[i] = table.ColumnConfig{Number: i + 1, WidthMax: maxCell}
+		columns[i] = column(i+1, maxCell)
 	}
 	printed.SetColumnConfigs(columns)
 	printed.SetStyle(table.StyleLight)
 	printed.Style().Format.Header = text.FormatDefault
 	printed.AppendHeader(table.Row(header))
 	return printed
+}
+
+// column is how a column of a table is printed. An ID with a newline in it stays in its row.
+func column(number, width int) table.ColumnConfig {
+	return table.ColumnConfig{Number: number, WidthMax: width, Transformer: func(value any) string { return oneLine(fmt.Sprint(value)) }}
+}
+
+// oneLine is a text as printable shows it, with its newlines and tabs like other control
+// characters.
+func oneLine(text string) string {
+	var shown strings.Builder
+	_, _ = printable{&shown}.Write([]byte(text)) // a Builder takes everything
+	return strings.NewReplacer("\r", `\x0d`, "\n", `\x0a`, "\t", `\x09`).Replace(shown.String())
 }
 
 // maxCell is in characters. An ID of usual length stays in one line, to be copied.

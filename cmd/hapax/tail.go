@@ -141,6 +141,6 @@ func (l tailed) print(command *cobra.Command) error {
 			fmt.Fprintf(&more, " %s=%s", name, firstLine(l.Metadata[name]))
 		}
 	}
-	_, err := fmt.Fprintf(printable{command.OutOrStdout()}, "%s  %s %s\n", l.EventID, payloadLine(l.Payload, l.Binary), more.String())
+	_, err := fmt.Fprintf(printable{command.OutOrStdout()}, "%s  %s %s\n", oneLine(l.EventID), payloadLine(l.Payload, l.Binary), more.String())
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/hapax-go/hapax/outbox/sqldb"
@@ -116,6 +117,19 @@ func (g *Group) commit(group *gathering) error {
 // runAll runs units: plain ones first, those of a kind together, then the turns,
 // which take longest. It reports false when the group should end now.
 func (g *Group) runAll(group *gathering, units []*unit) bool {
+	if g.owed {
+		// It was put back behind plain units once, and there may always be some.
+		if i := slices.IndexFunc(units, func(u *unit) bool { return u.turn != nil }); i >= 0 {
+			owed, others := units[i:i+1:i+1], slices.Concat(units[:i], units[i+1:])
+			if !g.runTurns(group, owed) {
+				again := g.owed // it did not begin
+				g.putBack(others)
+				g.owed = again // else plain units come next
+				return false
+			}
+			units = others
+		}
+	}
 	var plain [][]*unit
 	places := map[*kind]int{}
 	var turns []*unit
@@ -135,11 +149,6 @@ func (g *Group) runAll(group *gathering, units []*unit) bool {
 		}
 		plain[at] = append(plain[at], u)
 	}
-	if g.owed && len(turns) > 0 {
-		// It was put back behind plain units once, and there may always be some.
-		g.runTurns(group, turns[:1])
-		turns = turns[1:]
-	}
 	for _, units := range plain {
 		g.runPlain(group, units[0].kind, units)
 	}
@@ -157,6 +166,7 @@ func (g *Group) runTurns(group *gathering, turns []*unit) bool {
 		g.putBack(turns)
 		return false
 	}
+	alone := g.single > 0
 	for i, u := range turns {
 		late := time.Since(group.began) > g.config.MaxAge
 		if group.err != nil || group.session.altered || len(group.members)+len(group.turns) > 0 && (late || g.slow || g.single > 0) {
@@ -170,7 +180,9 @@ func (g *Group) runTurns(group *gathering, turns []*unit) bool {
 		}
 	}
 	g.conclude(group)
-	return group.err == nil
+	// Nothing goes behind a turn that is to be alone: publishes, claims and subscriptions
+	// would fail with a handler that fails each time.
+	return group.err == nil && !alone
 }
 
 // conclude runs the last units of the turns, those of a kind together. If that
@@ -235,11 +247,11 @@ func (group *gathering) blame(last *unit) error {
 	})
 }
 
-// putBack returns turns that did not begin to the front of the queue.
-func (g *Group) putBack(turns []*unit) {
-	g.owed = len(turns) > 0
+// putBack returns units that did not begin to the front of the queue.
+func (g *Group) putBack(units []*unit) {
+	g.owed = slices.ContainsFunc(units, func(u *unit) bool { return u.turn != nil })
 	g.mu.Lock()
-	g.queue = append(turns, g.queue...)
+	g.queue = append(units, g.queue...)
 	g.mu.Unlock()
 }
 
