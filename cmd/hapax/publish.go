@@ -100,7 +100,7 @@ printed are stored.`,
 				if *asJSON {
 					return json.NewEncoder(out).Encode(sent{id, arguments[0], p.duplicate})
 				}
-				_, err := fmt.Fprintf(out, "%s → %s%s\n", id, arguments[0], p.copies())
+				_, err := fmt.Fprintf(out, "%s → %s%s\n", oneLine(id), arguments[0], p.copies())
 				return err
 			})
 		})
