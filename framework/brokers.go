@@ -12,7 +12,8 @@ import (
 	"github.com/hapax-go/hapax/outbox/sqldb"
 )
 
-// OpenBroker connects to the broker of a config. The caller closes it.
+// OpenBroker connects to the broker of a config. The caller closes it. It knows topics by
+// their names at the broker: the topics block is applied by a Service and an Operator.
 func OpenBroker(ctx context.Context, cfg *config.Config, logger *slog.Logger) (adapters.Broker, error) {
 	switch cfg.Broker {
 	case "sqlite":

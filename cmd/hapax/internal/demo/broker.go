@@ -50,7 +50,7 @@ type broker struct {
 	// outputs reads the intermediate topic without the adapter.
 	outputs func(ctx context.Context, cfg *config.Config) ([]fault.Effect, error)
 	// left counts what the broker still holds for the lane's consumers.
-	left func(ctx context.Context, open adapters.Broker) (map[string]int64, error)
+	left func(ctx context.Context, cfg *config.Config, open adapters.Broker) (map[string]int64, error)
 }
 
 // plainEnds are a plain consumer's connections.

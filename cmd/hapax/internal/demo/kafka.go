@@ -127,13 +127,13 @@ func kafkaOutputs(ctx context.Context, cfg *config.Config) ([]fault.Effect, erro
 // kafkaLeft is how far the lane's groups are behind: those of the plain consumer, or
 // those of the service. The first stage is looked at first: the other way round, an event
 // could go from a topic that is looked at later into one that was looked at before.
-func kafkaLeft(ctx context.Context, open adapters.Broker) (map[string]int64, error) {
+func kafkaLeft(ctx context.Context, cfg *config.Config, open adapters.Broker) (map[string]int64, error) {
 	left, found := map[string]int64{}, 0
 	for _, read := range []struct{ group, topic string }{
 		{"fulfilment", topicOrders}, {"black-friday." + topicOrders, topicOrders},
 		{"shipping", topicShipping}, {"black-friday." + topicShipping, topicShipping},
 	} {
-		lag, err := open.(*kafka.Broker).Lag(ctx, read.group, read.topic)
+		lag, err := open.(*kafka.Broker).Lag(ctx, read.group, topicName(cfg, read.topic))
 		switch {
 		case err == nil:
 			found++

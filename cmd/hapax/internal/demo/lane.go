@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -87,6 +88,11 @@ func (l *lane) child(n int) fault.Command {
 	return command
 }
 
+// topicName is what a topic is called at the lane's broker, as the adapter is asked for it.
+func topicName(cfg *config.Config, topic string) string {
+	return cmp.Or(cfg.Topics[topic].Name, topic)
+}
+
 // publish sends to the lane and notes what became of it.
 func (l *lane) publish(sends []fault.Send) error {
 	messages := make([]*message.Message, len(sends))
@@ -97,7 +103,7 @@ func (l *lane) publish(sends []fault.Send) error {
 		}
 		messages[i] = msg
 	}
-	if err := l.open.Publisher().Publish(topicOrders, messages...); err != nil {
+	if err := l.open.Publisher().Publish(topicName(l.config, topicOrders), messages...); err != nil {
 		return fmt.Errorf("publish orders: %w", err)
 	}
 	for _, send := range sends {
@@ -132,7 +138,7 @@ func (l *lane) judge(ctx context.Context) (fault.Report, error) {
 	draining, cancel := context.WithTimeout(ctx, l.settings.patience)
 	defer cancel()
 	observation.Left, err = fault.Drain(draining, func(ctx context.Context) (map[string]int64, error) {
-		return l.broker.left(ctx, l.open)
+		return l.broker.left(ctx, l.config, l.open)
 	})
 	observation.Counts = l.fleet.Counts()
 	if err := errors.Join(err, l.fleet.Shutdown(20*time.Second), l.fleet.Err()); err != nil {

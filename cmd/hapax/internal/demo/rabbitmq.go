@@ -109,7 +109,7 @@ func rabbitOutputs(_ context.Context, cfg *config.Config) ([]fault.Effect, error
 
 // rabbitLeft believes in a count of zero once it has outlasted the server's own
 // counting, every five seconds.
-func rabbitLeft(ctx context.Context, open adapters.Broker) (map[string]int64, error) {
+func rabbitLeft(ctx context.Context, _ *config.Config, open adapters.Broker) (map[string]int64, error) {
 	vhost := open.(*rabbitmq.Broker).VHost()
 	left, err := rabbitManagement().Held(ctx, vhost)
 	if err != nil {

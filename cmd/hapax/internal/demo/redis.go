@@ -84,7 +84,7 @@ func redisOutputs(ctx context.Context, cfg *config.Config) ([]fault.Effect, erro
 	return found, nil
 }
 
-func redisLeft(ctx context.Context, open adapters.Broker) (map[string]int64, error) {
+func redisLeft(ctx context.Context, _ *config.Config, open adapters.Broker) (map[string]int64, error) {
 	groups, err := open.(*redis.Broker).Stats(ctx, topicOrders, topicShipping)
 	left := map[string]int64{}
 	for _, group := range groups {

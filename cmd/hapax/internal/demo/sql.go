@@ -112,8 +112,8 @@ func (b broker) withSQL(folder string) (broker, error) {
 		shop, err = openShop(ctx, dsn)
 		return shop, err
 	}
-	b.left = func(ctx context.Context, open adapters.Broker) (map[string]int64, error) {
-		found, err := left(ctx, open)
+	b.left = func(ctx context.Context, cfg *config.Config, open adapters.Broker) (map[string]int64, error) {
+		found, err := left(ctx, cfg, open)
 		if shop == nil || err != nil {
 			return found, err
 		}

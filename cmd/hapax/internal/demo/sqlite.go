@@ -85,7 +85,7 @@ func sqliteOutputs(ctx context.Context, cfg *config.Config) (found []fault.Effec
 	return found, rows.Err()
 }
 
-func sqliteLeft(ctx context.Context, open adapters.Broker) (map[string]int64, error) {
+func sqliteLeft(ctx context.Context, _ *config.Config, open adapters.Broker) (map[string]int64, error) {
 	groups, err := open.(*sqlite.Broker).Stats(ctx)
 	left := map[string]int64{}
 	for _, group := range groups {

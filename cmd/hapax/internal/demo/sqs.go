@@ -152,7 +152,7 @@ func sqsOutputs(ctx context.Context, cfg *config.Config) (found []fault.Effect, 
 	return found, err
 }
 
-func sqsLeft(ctx context.Context, open adapters.Broker) (map[string]int64, error) {
+func sqsLeft(ctx context.Context, _ *config.Config, open adapters.Broker) (map[string]int64, error) {
 	left := map[string]int64{}
 	for _, topic := range []string{topicOrders, topicShipping} {
 		backlog, err := open.(*sqs.Broker).Backlog(ctx, topic)
