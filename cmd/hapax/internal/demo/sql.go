@@ -43,6 +43,10 @@ func placeSQL(ctx context.Context, folder, dsn string) (drop func() error, err e
 		create, remove, place = "CREATE SCHEMA "+name, "DROP SCHEMA "+name+" CASCADE", inSchema(dsn, name)
 	case sqldb.MySQL:
 		create, remove, place = "CREATE DATABASE "+name, "DROP DATABASE "+name, inDatabase(dsn, name)
+	case sqldb.SQLite: // its file is the user's, and stays
+		if err := unused(ctx, db); err != nil {
+			return nil, errors.Join(fmt.Errorf("--sql: %w", err), db.Close())
+		}
 	}
 	drop = func() error {
 		if remove != "" {
@@ -59,6 +63,17 @@ func placeSQL(ctx context.Context, folder, dsn string) (drop func() error, err e
 		return nil, errors.Join(err, drop())
 	}
 	return drop, nil
+}
+
+// unused refuses a file of an earlier run: with the same seed, its marks would make
+// duplicates of all orders, and those would count as lost.
+func unused(ctx context.Context, db *sql.DB) error {
+	var tables int
+	err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = 'effects'`).Scan(&tables)
+	if err == nil && tables > 0 {
+		err = errors.New("the SQLite file holds the shipments of an earlier run: remove it, or name another file")
+	}
+	return err
 }
 
 // inSchema makes a schema of PostgreSQL the one that names without a schema mean.
